@@ -1,0 +1,299 @@
+"""Audio files in and out, in bounded memory: decode, mix to mono, resample; encode without wrapping."""
+
+from __future__ import annotations
+
+import logging
+import re
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import soundfile
+import soxr
+from numpy.typing import NDArray
+
+from moksori.runtime.errors import AudioError, OptionError
+from moksori.runtime.files import atomic_path
+
+Array = NDArray[np.float32]
+
+log = logging.getLogger(__name__)
+
+QUALITY = "HQ"  # soxr's 20-bit quality
+LOWEST_RATE_HZ, HIGHEST_RATE_HZ = 1_000, 3_072_000
+WAV_LIMIT_BYTES = 2**32 - 4096  # sizes in a WAV header are 32-bit
+_BLOCK_FRAMES = 1 << 13  # decoded or encoded at once; long ones overflow the stack of libsndfile's Vorbis encoder
+_UNKNOWN_FRAMES = 2**62  # libsndfile reports about 2**63 when a stream does not tell its length
+
+
+@dataclass(frozen=True)
+class Info:
+    """What the header says: rate in Hz, frames per channel (a truncated file holds fewer)."""
+
+    rate: int
+    channels: int
+    frames: int
+
+    @property
+    def seconds(self) -> float:
+        return self.frames / self.rate
+
+
+@dataclass(frozen=True)
+class Format:
+    """How libsndfile names a container, and the sample formats it is written with."""
+
+    container: str
+    subtype: str
+
+
+FORMATS = {
+    "wav": Format("WAV", "PCM_24"),
+    "flac": Format("FLAC", "PCM_24"),
+    "ogg": Format("OGG", "VORBIS"),
+    "mp3": Format("MP3", "MPEG_LAYER_III"),
+}
+
+
+def info(path: Path) -> Info:
+    """Rate, channels and length of a file.
+
+    Raises:
+        AudioError: missing, a folder, empty, not audio, or without a single sample.
+    """
+    with _opened(Path(path)) as file:
+        return Info(file.samplerate, file.channels, file.frames)
+
+
+def blocks(path: Path, rate: int, seconds: float = 10.0) -> Iterator[Array]:
+    """Decode a file as mono float32 at ``rate`` Hz, in blocks [n] of ``seconds`` (the last one shorter).
+
+    Channels are averaged. Their total length is the file's, resampled: round(frames · rate / file rate), at least 1.
+    A truncated file gives what can be decoded, and a warning is logged.
+
+    Raises:
+        AudioError: as ``info``; a NaN or infinite sample (its time is named); nothing can be decoded.
+    """
+    size = max(1, round(seconds * rate))
+    held: list[Array] = []
+    count = 0
+    for piece in _resampled(Path(path), rate):
+        held.append(piece)
+        count += len(piece)
+        if count >= size:
+            joined = np.concatenate(held)
+            for start in range(0, count - size + 1, size):
+                yield joined[start : start + size]
+            held = [joined[count - count % size :]]
+            count %= size
+    if count:
+        yield np.concatenate(held)
+
+
+def read(path: Path, rate: int) -> Array:
+    """The whole file as mono float32 [n] at ``rate`` Hz; for short files. Raises as ``blocks``."""
+    return np.concatenate(list(blocks(path, rate)))
+
+
+class Writer:
+    """Writes one file, which appears only when the ``with`` block ends well.
+
+    ``write`` takes [n] or [n, channels] float samples. Samples beyond full scale are clipped, never wrapped, and
+    counted in ``clipped``. ``frames`` is the expected length, if known: a WAV beyond 4 GiB is then written as RF64.
+
+    Raises:
+        OptionError: unknown format.
+        AudioError: the path cannot be written, the disk is full, the format cannot hold this rate or length, or a
+            sample is not a number.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        rate: int,
+        format: str = "wav",
+        *,
+        subtype: str | None = None,
+        channels: int = 1,
+        frames: int | None = None,
+    ) -> None:
+        if format not in FORMATS:
+            raise OptionError(f"format {format!r} is unknown: choose one of {', '.join(FORMATS)}")
+        self.path, self.rate, self.channels = Path(path), rate, channels
+        self.samples = self.clipped = 0
+        self._subtype = subtype or FORMATS[format].subtype
+        self._container = FORMATS[format].container
+        self._frame_bytes = channels * _BYTES.get(self._subtype, 4)
+        if self._container == "WAV" and frames is not None and frames * self._frame_bytes > WAV_LIMIT_BYTES:
+            self._container = "RF64"
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Writer:
+        if self.path.is_dir():
+            raise AudioError(f"{self.path} is a folder: name a file to write")
+        try:
+            with ExitStack() as stack:
+                self._temporary = stack.enter_context(atomic_path(self.path))
+                self._temporary.touch()  # says why a path cannot be written, which libsndfile does not
+                self._file = soundfile.SoundFile(
+                    self._temporary,
+                    "w",
+                    samplerate=self.rate,
+                    channels=self.channels,
+                    format=self._container,
+                    subtype=self._subtype,
+                )
+                self._stack = stack.pop_all()
+        except OSError as error:
+            raise self._unwritable(error.strerror or str(error)) from error
+        except (soundfile.SoundFileError, ValueError) as error:
+            what = f"{self._container} with {self.channels} channel(s) at {self.rate} Hz"
+            raise AudioError(f"{self.path} cannot be written as {what}: choose another format") from error
+        return self
+
+    def write(self, samples: NDArray[np.floating]) -> None:
+        samples = np.asarray(samples, np.float32)
+        if not np.isfinite(samples).all():
+            raise AudioError(f"{self.path}: a sample to write is not a number; nothing was written")
+        self.clipped += int(np.count_nonzero(np.abs(samples) > 1))
+        self.samples += len(samples)
+        if self._container == "WAV" and self.samples * self._frame_bytes > WAV_LIMIT_BYTES:
+            raise AudioError(f"{self.path} would pass 4 GiB, more than WAV can hold: write FLAC instead")
+        samples = np.clip(samples, -1, 1)
+        try:
+            for start in range(0, len(samples), _BLOCK_FRAMES):
+                self._file.write(samples[start : start + _BLOCK_FRAMES])
+        except (soundfile.SoundFileError, AssertionError, OSError) as error:  # a short write is an assertion there
+            raise self._unwritable() from error
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            with self._stack:  # its end puts the file in place, or removes it when anything here raises
+                self._file.close()
+                if error is not None:
+                    raise error
+                self._check()
+        except (soundfile.SoundFileError, OSError) as failure:
+            if failure is error:
+                raise
+            raise self._unwritable(getattr(failure, "strerror", None) or "") from failure
+
+    def _check(self) -> None:
+        """A disk that fills up while the header is written is not reported by libsndfile."""
+        if self._container in ("WAV", "RF64", "FLAC") and soundfile.info(self._temporary).frames != self.samples:
+            raise OSError("short file")
+
+    def _unwritable(self, reason: str = "") -> AudioError:
+        try:
+            full = shutil.disk_usage(self.path.parent).free < 1 << 20
+        except OSError:
+            full = False
+        reason = "the disk is full" if full else reason or "the write failed"
+        return AudioError(f"{self.path} cannot be written ({reason}): choose another place for the output")
+
+
+_BYTES = {"PCM_S8": 1, "PCM_U8": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8}
+
+
+class _Sequential(soundfile.SoundFile):
+    """soundfile seeks to where it is after each read, which makes libsndfile's MP3 decoder click at every block."""
+
+    def seekable(self) -> bool:
+        return False
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
+    """An open file that holds at least one frame, or an AudioError in one sentence."""
+    if path.is_dir():
+        raise AudioError(f"{path} is a folder: name an audio file")
+    try:
+        if path.stat().st_size == 0:
+            raise AudioError(f"{path} is empty (0 bytes): export or download it again")
+    except FileNotFoundError as error:
+        raise AudioError(f"{path} does not exist: check the name") from error
+    except (OSError, ValueError) as error:
+        raise AudioError(f"{path} cannot be read ({error}): check the name and its permissions") from error
+    try:
+        file = _Sequential(path)
+    except (soundfile.SoundFileError, TypeError, ValueError) as error:  # TypeError: headerless audio by its suffix
+        try:
+            path.open("rb").close()
+        except OSError as reason:
+            raise AudioError(f"{path} cannot be read ({reason.strerror}): check its permissions") from reason
+        raise AudioError(f"{path} is not audio that can be read here: convert it to WAV or FLAC first") from error
+    with file:
+        if file.frames <= 0:
+            raise AudioError(f"{path} holds no sound (0 samples): record or export it again")
+        if not LOWEST_RATE_HZ <= file.samplerate <= HIGHEST_RATE_HZ:
+            raise AudioError(f"{path} says its sample rate is {file.samplerate} Hz, which is damage: export it again")
+        yield file
+
+
+def _resampled(path: Path, rate: int) -> Iterator[Array]:
+    with _opened(path) as file:
+        source = file.samplerate
+        decoded = _decoded(file, path)
+        if source == rate:
+            yield from decoded
+            return
+        total = given = 0
+        stream = soxr.ResampleStream(source, rate, 1, dtype="float32", quality=QUALITY)
+        for piece, last in _with_last(decoded):
+            total += len(piece)
+            out = stream.resample_chunk(piece, last=last)
+            length = max(1, round(total * rate / source))
+            if last:
+                out = np.pad(out, (0, max(0, length - given - len(out))))[: length - given]
+            given += len(out)
+            if len(out):
+                yield out
+
+
+def _decoded(file: soundfile.SoundFile, path: Path) -> Iterator[Array]:
+    """Mono pieces [n] at the file's own rate, until the end or the first frame that cannot be decoded."""
+    expected = _declared_frames(file)
+    position = 0
+    while True:
+        try:
+            piece = file.read(_BLOCK_FRAMES, dtype="float32", always_2d=True)
+        except soundfile.SoundFileError:  # FLAC cut short: the decoder loses its place
+            break
+        if not len(piece):
+            break
+        bad = ~np.isfinite(piece).all(axis=1)
+        if bad.any():
+            time = (position + int(bad.argmax())) / file.samplerate
+            raise AudioError(f"{path} has a NaN or infinite sample at {time:.3f} s: repair or export it again")
+        position += len(piece)
+        yield np.ascontiguousarray(piece[:, 0]) if file.channels == 1 else piece.mean(axis=1, dtype=np.float32)
+    if position == 0:
+        raise AudioError(f"{path} is damaged, nothing in it can be decoded: export or download it again")
+    if expected < _UNKNOWN_FRAMES and position < expected:
+        length, whole = position / file.samplerate, expected / file.samplerate
+        log.warning("%s is cut short: %.2f s of %.2f s can be decoded, the rest is missing", path, length, whole)
+
+
+def _declared_frames(file: soundfile.SoundFile) -> int:
+    """Length by the header; libsndfile lowers ``frames`` to what is there and tells the rest only in its log."""
+    match = re.search(r"^ *(?:data|SSND) *: (\d+) \(should be (\d+)\)", file.extra_info, re.MULTILINE)
+    if match is None or int(match[1]) >= 2**32 - 2**16:  # written to a pipe: the length was never known
+        return int(file.frames)
+    declared, real = int(match[1]), max(1, int(match[2]))
+    return round(file.frames * declared / real)
+
+
+def _with_last(pieces: Iterable[Array]) -> Iterator[tuple[Array, bool]]:
+    """Each piece with whether it is the last one."""
+    iterator = iter(pieces)
+    previous = next(iterator, None)
+    while previous is not None:
+        following = next(iterator, None)
+        yield previous, following is None
+        previous = following

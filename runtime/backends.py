@@ -1,0 +1,173 @@
+"""The kinds of device onnxruntime can drive: how each is found, set up and kept from running twice at once."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import importlib.util
+import io
+import os
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from moksori.runtime import ort
+from moksori.runtime.errors import DeviceError
+
+
+@dataclass(frozen=True)
+class Device:
+    """One place to run graphs. ``driver`` is part of the key under which self-tests are remembered."""
+
+    kind: str
+    index: int
+    label: str
+    driver: str = ""
+    software: bool = False  # a graphics card played by the CPU: for tests, never chosen by itself
+
+    def __str__(self) -> str:
+        return self.label if self.kind == "cpu" else f"{self.kind}:{self.index} ({self.label})"
+
+
+@dataclass(frozen=True)
+class Backend:
+    provider: str
+    find: Callable[[], list[Device]]
+    configure: Callable[[Any, Device], list[Any]]  # sets session options, returns the providers
+    lock: Callable[[], AbstractContextManager[Any]]
+
+
+@lru_cache(maxsize=1)
+def cpu() -> Device:
+    return Device("cpu", 0, f"CPU ({_cpu_name()})")
+
+
+def _find_cuda() -> list[Device]:
+    """NVIDIA devices in the driver's own order, which is the one of ``device_id``."""
+    ort.require("CUDAExecutionProvider", "CUDA", "cuda")
+    try:
+        driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+        count, version, text = ctypes.c_int(), ctypes.c_int(), ctypes.create_string_buffer(256)
+        failed = driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count))
+    except (OSError, AttributeError):
+        failed = 1
+    if failed or not count.value:
+        raise DeviceError(
+            "no NVIDIA device answers; install its driver (nvidia-smi lists it), or use --device cpu"
+        )
+    _preload_cuda()
+    driver.cuDriverGetVersion(ctypes.byref(version))
+    devices = []
+    for index in range(count.value):
+        driver.cuDeviceGetName(text, len(text), index)
+        devices.append(Device("cuda", index, text.value.decode(errors="replace"), f"CUDA {version.value}"))
+    return devices
+
+
+@lru_cache(maxsize=1)
+def _preload_cuda() -> None:
+    """Load the CUDA libraries that pip installed, before any thread opens a session."""
+    with contextlib.redirect_stdout(
+        io.StringIO()
+    ):  # it prints what it misses; a session's notice says it better
+        ort.module().preload_dlls()
+
+
+def _find_directml() -> list[Device]:
+    if sys.platform != "win32":
+        raise DeviceError("DirectML exists on Windows only; use --device webgpu, cuda or cpu here")
+    ort.require("DmlExecutionProvider", "DirectML", "directml")
+    found = [
+        Device("directml", int(dict(one.ep_options).get("device_id", 0)), _adapter(one))
+        for one in _ep_devices("DmlExecutionProvider")
+    ]
+    return found or [Device("directml", 0, "default adapter")]
+
+
+def _find_webgpu() -> list[Device]:
+    devices = [
+        Device("webgpu", at, _adapter(one), software=one.device.type.name != "GPU")
+        for at, one in enumerate(_webgpu_devices())
+    ]
+    if not devices:
+        raise DeviceError(
+            "WebGPU finds no graphics card; install its driver (on Linux: Vulkan), or use --device cpu"
+        )
+    return devices
+
+
+@lru_cache(maxsize=1)
+def _webgpu_devices() -> list[Any]:
+    """The plugin's devices; it stays registered, since taking it away with sessions alive crashes."""
+    if importlib.util.find_spec("onnxruntime_ep_webgpu") is None:
+        raise DeviceError('WebGPU is not installed; run: pip install "moksori[webgpu]"')
+    import onnxruntime_ep_webgpu as plugin
+
+    try:
+        ort.module().register_execution_provider_library(plugin.get_ep_name(), plugin.get_library_path())
+    except Exception as error:
+        raise DeviceError(f"WebGPU cannot start ({ort.first_line(error)}); use --device cpu") from error
+    return _ep_devices(plugin.get_ep_name())
+
+
+def _ep_devices(provider: str) -> list[Any]:
+    """onnxruntime's devices of one provider: hardware first, and the strongest first where Windows ranks them."""
+    onnxruntime = ort.module()
+    gpu = onnxruntime.OrtHardwareDeviceType.GPU
+    found = [one for one in onnxruntime.get_ep_devices() if one.ep_name == provider]
+    rank = "DxgiHighPerformanceIndex"
+    return sorted(
+        found, key=lambda one: (one.device.type != gpu, int(dict(one.device.metadata).get(rank, 99)))
+    )
+
+
+def _adapter(one: Any) -> str:
+    """The name of a device's adapter; Linux tells its maker only."""
+    fallback = (
+        f"{one.device.vendor} {'graphics' if one.device.type.name == 'GPU' else 'software'} adapter".strip()
+    )
+    return dict(one.device.metadata).get("Description", fallback)
+
+
+def _configure_cpu(options: Any, device: Device) -> list[Any]:
+    return ["CPUExecutionProvider"]
+
+
+def _configure_cuda(options: Any, device: Device) -> list[Any]:
+    settings = {"device_id": device.index, "cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"}
+    return [("CUDAExecutionProvider", settings), "CPUExecutionProvider"]
+
+
+def _configure_directml(options: Any, device: Device) -> list[Any]:
+    options.enable_mem_pattern = False
+    return [("DmlExecutionProvider", {"device_id": device.index}), "CPUExecutionProvider"]
+
+
+def _configure_webgpu(options: Any, device: Device) -> list[Any]:
+    options.add_provider_for_devices([_webgpu_devices()[device.index]], {})
+    return []
+
+
+@lru_cache(maxsize=1)
+def _webgpu_lock() -> AbstractContextManager[Any]:
+    return threading.RLock()  # two sessions running at once give wrong numbers, so one lock for the process
+
+
+def _cpu_name() -> str:
+    with contextlib.suppress(OSError, StopIteration):
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+        return next(line for line in lines if line.startswith("model name")).partition(":")[2].strip()
+    return os.environ.get("PROCESSOR_IDENTIFIER", "") or f"{os.cpu_count()} cores"
+
+
+BACKENDS: Mapping[str, Backend] = {  # best first
+    "cuda": Backend("CUDAExecutionProvider", _find_cuda, _configure_cuda, nullcontext),
+    "directml": Backend("DmlExecutionProvider", _find_directml, _configure_directml, threading.Lock),
+    "webgpu": Backend("WebGpuExecutionProvider", _find_webgpu, _configure_webgpu, _webgpu_lock),
+    "cpu": Backend("CPUExecutionProvider", lambda: [cpu()], _configure_cpu, nullcontext),
+}

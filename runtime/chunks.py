@@ -1,0 +1,96 @@
+"""Cutting a stream into chunks that are heard with their surroundings, and joining the mel of neighbours again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moksori.runtime import slicer
+from moksori.runtime.mel import MelSpec
+
+Array = NDArray[np.float32]
+
+GRID = 2  # frames; at 100 frames per second chunks then begin on a unit
+FADE = 20  # mel frames over which one chunk gives way to the next
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Audio of whole frames: a core and its margins. Frame numbers are absolute unless in ``core``."""
+
+    audio: Array  # [frames · hop], core and margins
+    first: int  # frame at which the audio begins
+    begin: int  # frames of the core, from …
+    end: int  # … to
+    samples: int  # length of the stream so far; of all of it when ``last``
+    last: bool
+
+    @property
+    def core(self) -> slice:
+        return slice(self.begin - self.first, self.end - self.first)
+
+
+def chunks(blocks: Iterable[Array], spec: MelSpec, margin: float, shortest: float, longest: float) -> Iterator[Chunk]:
+    """Chunks whose cores cover the stream once, cut at quiet points between ``shortest`` and ``longest`` seconds.
+
+    Margins of ``margin`` seconds (less at the stream's ends) surround each core. The last frame is completed with
+    zeros. Holds one chunk, its margins and what the slicer holds.
+    """
+    hop, reach = spec.hop, _frames(margin, spec)
+    held, origin, begin = np.zeros(0, np.float32), 0, 0  # origin: frame of held[0]
+    cuts: list[int] = []
+    for piece in slicer.slices(blocks, spec.sample_rate, shortest, longest):
+        held = np.concatenate([held, piece.audio])
+        end = piece.start + len(piece.audio)
+        cuts.append(round(end / (hop * GRID)) * GRID)
+        while len(cuts) > 1 and (cuts[0] + reach) * hop <= end:
+            first, stop = max(0, begin - reach), cuts[0] + reach
+            part = held[(first - origin) * hop : (stop - origin) * hop]
+            yield Chunk(part, first, begin, cuts[0], end, last=False)
+            begin = cuts.pop(0)
+            keep = max(0, begin - reach)
+            held, origin = held[(keep - origin) * hop :], keep
+    total = origin * hop + len(held)
+    frames = -(-total // hop)
+    if frames == 0:
+        return
+    held = np.pad(held, (0, (frames - origin) * hop - len(held)))
+    for stop in [*(cut for cut in cuts[:-1] if cut < frames), frames]:
+        first, until = max(0, begin - reach), min(frames, stop + reach)
+        part = held[(first - origin) * hop : (until - origin) * hop]
+        yield Chunk(part, first, begin, stop, total, last=stop == frames)
+        begin = stop
+
+
+class Joiner:
+    """Cross-fades the mel and f0 of neighbouring chunks, which both know the frames around the cut."""
+
+    def __init__(self) -> None:
+        self.held: tuple[Array, Array] | None = None  # mel and log f0 of the fade, as the last chunk has them
+
+    def push(self, chunk: Chunk, mel: Array, f0: Array) -> tuple[Array, Array]:
+        """Take all frames of a chunk, mel [T, M] and f0 [T]; returns the frames that are final."""
+        fade = min(FADE // 2, chunk.begin - chunk.first)
+        start = chunk.begin - chunk.first - (fade if self.held is not None else 0)
+        log_f0 = np.log(f0)
+        if self.held is not None:
+            before, before_f0 = self.held
+            weight = ((np.arange(len(before)) + 0.5) / len(before)).astype(np.float32)
+            part = slice(start, start + len(before))
+            mel, log_f0 = mel.copy(), log_f0.copy()
+            mel[part] = before * (1 - weight[:, None]) + mel[part] * weight[:, None]
+            log_f0[part] = before_f0 * (1 - weight) + log_f0[part] * weight
+        stop = chunk.end - chunk.first
+        if not chunk.last:
+            half = min(FADE // 2, len(mel) - stop)
+            self.held = (mel[stop - half : stop + half], log_f0[stop - half : stop + half])
+            stop -= half
+        return mel[start:stop], np.exp(log_f0[start:stop]).astype(np.float32)
+
+
+def _frames(seconds: float, spec: MelSpec) -> int:
+    """Frames of a margin, on the grid and wide enough for a fade."""
+    return max(FADE, -(-round(seconds * spec.frame_rate) // GRID) * GRID)

@@ -1,0 +1,166 @@
+"""Where graphs run: picks a device of this machine, opens sessions on it, and says so when one ran elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from numpy.typing import NDArray
+
+from moksori.runtime import ort
+from moksori.runtime.backends import BACKENDS, Device, cpu
+from moksori.runtime.errors import DeviceError, OptionError, VoiceError
+from moksori.runtime.strict import nearest
+
+Array = NDArray[Any]
+
+THREADS = "MOKSORI_THREADS"  # environment variable
+
+
+@dataclass(frozen=True)
+class Session:
+    """A loaded graph. ``device`` is where it really runs; ``notice`` says why when that is not where it was asked to.
+
+    ``run`` may be called from several threads; it waits where the device allows one run at a time.
+    """
+
+    name: str
+    device: Device
+    raw: Any  # onnxruntime.InferenceSession
+    notice: str = ""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    lock: AbstractContextManager[Any] = field(default_factory=nullcontext, repr=False, compare=False)
+
+    def run(self, outputs: list[str] | None, inputs: Mapping[str, Array], /) -> list[Array]:
+        """Outputs by name, or all in order. DeviceError when the run fails, which mostly means a full memory."""
+        try:
+            with self.lock:
+                return self.raw.run(outputs, dict(inputs))
+        except Exception as error:  # onnxruntime's errors have no common base
+            mend = (
+                "free some memory"
+                if self.device.kind == "cpu"
+                else "free some of its memory or use --device cpu"
+            )
+            raise DeviceError(
+                f"{self.name} failed on {self.device} ({ort.first_line(error)}); {mend}"
+            ) from error
+
+
+def available() -> list[Device]:
+    """The devices that can be used here, best first; the CPU is always the last."""
+    ort.module()  # without onnxruntime, or with two of it, there is nothing to list
+    devices: list[Device] = []
+    for backend in BACKENDS.values():
+        with contextlib.suppress(DeviceError):
+            devices += backend.find()
+    return devices
+
+
+def pick(text: str = "auto") -> Device:
+    """The device called ``text``: auto, or cpu, cuda, directml, webgpu with an optional :index or :part of the name.
+
+    Raises:
+        DeviceError: no such device here; lists those that are, or gives the pip line for what is missing.
+    """
+    kind, _, which = text.strip().casefold().partition(":")
+    if kind == "auto" and not which:
+        return next(device for device in available() if not device.software)
+    if kind not in BACKENDS:
+        hint = nearest(kind, BACKENDS)
+        raise DeviceError(
+            f"there is no device '{text}'{hint}; here: auto, {', '.join(map(str, available()))}"
+        )
+    found = BACKENDS[kind].find()
+    fitting = [
+        one
+        for one in found
+        if which in ("", str(one.index)) or (not which.isdecimal() and _named(one, which))
+    ]
+    if not fitting:
+        raise DeviceError(f"there is no device '{text}'; here: {', '.join(map(str, found))}")
+    return fitting[0]
+
+
+def open_session(
+    model: bytes | Path,
+    device: Device,
+    threads: int | None = None,
+    name: str = "the graph",
+    spin: bool = True,
+) -> Session:
+    """Load a graph on ``device``, or, when that cannot run it, on the CPU with a ``notice``.
+
+    Args:
+        model: the ONNX file or its bytes.
+        threads: CPU threads in one operator; else MOKSORI_THREADS, else the cores this process may use.
+        spin: let idle threads wait busily; off, a stream with pauses uses a quarter of the CPU.
+    Raises:
+        VoiceError: not even the CPU can open it, so the file is damaged or too new.
+        DeviceError, OptionError: no usable onnxruntime; MOKSORI_THREADS is no number.
+    """
+    source = model if isinstance(model, bytes) else str(model)
+    count = threads or _threads()
+    notice = ""
+    if device.kind != "cpu":
+        raw, reason = _try_open(source, device, count, spin)
+        if raw is not None:
+            return _session(name, device, raw, "")
+        notice = f"{name} runs on the CPU, not on {device}: {reason}"
+    raw, reason = _try_open(source, cpu(), count, spin)
+    if raw is None:
+        raise VoiceError(
+            f"{name} is damaged or made for a newer onnxruntime ({reason}); copy or export the voice again"
+        )
+    return _session(name, cpu(), raw, notice)
+
+
+def versions(device: Device) -> str:
+    """What a device's arithmetic depends on: device, driver and onnxruntime packages, in one line."""
+    packages = (*ort.VARIANTS, "onnxruntime-ep-webgpu")
+    found = [f"{name} {version}" for name in packages if (version := ort.installed(name))]
+    return ", ".join([str(device), device.driver, *found])
+
+
+def _session(name: str, device: Device, raw: Any, notice: str) -> Session:
+    metadata = MappingProxyType(dict(raw.get_modelmeta().custom_metadata_map))
+    return Session(name, device, raw, notice, metadata, BACKENDS[device.kind].lock())
+
+
+def _try_open(source: str | bytes, device: Device, threads: int, spin: bool) -> tuple[Any, str]:
+    """The InferenceSession, or None and why there is none on this device."""
+    onnxruntime = ort.module()
+    backend = BACKENDS[device.kind]
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # reasons reach people through notices and errors
+    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spin)))
+    options.add_session_config_entry("session.load_model_format", "ONNX")
+    try:
+        with backend.lock():
+            providers = backend.configure(options, device)
+            raw = onnxruntime.InferenceSession(source, options, providers=providers, enable_fallback=0)
+    except Exception as error:
+        return None, ort.first_line(error)
+    if raw.get_providers()[0] != backend.provider:  # one that failed to load is left out without an error
+        return None, f"onnxruntime could not start {backend.provider} (is its driver installed?)"
+    return raw, ""
+
+
+def _threads() -> int:
+    text = os.environ.get(THREADS, "")
+    if text and not (text.isdecimal() and 0 < int(text) <= 1024):
+        raise OptionError(f"{THREADS} must be a number of threads, not '{text}'")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return int(text) if text else cores or 1
+
+
+def _named(device: Device, part: str) -> bool:
+    return part in device.label.casefold()

@@ -1,0 +1,170 @@
+"""What the five graphs of a voice must look like, and the checks that they do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moksori.runtime.errors import VoiceError
+from moksori.runtime.manifest import FORMAT_VERSION, Manifest
+
+if TYPE_CHECKING:
+    from moksori.runtime.devices import Session
+
+Feeds = dict[str, NDArray[Any]]
+
+FLOAT, INT64 = "tensor(float)", "tensor(int64)"
+CREPE_FRAME, CREPE_BINS = 1024, 360
+EXAMPLE_SECONDS = 1  # of audio in a self-test; long enough for every front end
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A number is a fixed size, a name a length that changes from run to run."""
+
+    shape: tuple[int | str, ...]
+    kind: str = FLOAT
+
+
+@dataclass(frozen=True)
+class Interface:
+    inputs: Mapping[str, Tensor]
+    outputs: Mapping[str, Tensor]
+
+
+def interface(role: str, manifest: Manifest) -> Interface:
+    """The inputs and outputs of ``role``'s graph (DESIGN.md, "ONNX contracts"); "C" is free but fixed."""
+    dimension, mels, speakers = manifest.units.dimension, manifest.mel.bins, len(manifest.speakers)
+    bins = manifest.mel.n_fft // 2 + 1
+    frames, mel, spectrum = Tensor((1, "T")), Tensor((1, mels, "T")), Tensor((1, "T", 2, bins))
+    audio, condition = Tensor((1, "n")), Tensor((1, "C", "T"))
+    table = {
+        "content": Interface({"audio": audio}, {"units": Tensor((1, "Tu", dimension))}),
+        "swift": Interface({"audio": audio}, {"f0": Tensor((1, "F")), "confidence": Tensor((1, "F"))}),
+        "crepe": Interface({"frames": Tensor(("F", CREPE_FRAME))}, {"salience": Tensor(("F", CREPE_BINS))}),
+        "condition": Interface(
+            {
+                "units": Tensor((1, "Tu", dimension)),
+                "mel2ph": Tensor((1, "T"), INT64),
+                "f0": frames,
+                "voiced": frames,
+                "loudness": frames,
+                "speaker": Tensor((1, speakers)),
+            },
+            {"condition": condition},
+        ),
+        "denoiser": Interface(
+            {
+                "x": mel,
+                "t": Tensor((1,)),
+                "history_1": mel,
+                "history_2": mel,
+                "history_3": mel,
+                "coefficients": Tensor((5,)),
+                "condition": condition,
+            },
+            {"x_next": mel, "prediction": mel},
+        ),
+        "istft": Interface(
+            {"mel": Tensor((1, "T", mels)), "f0": frames, "harmonic": spectrum, "noise": spectrum},
+            {"spectrum": spectrum},
+        ),
+        "nsf_hifigan": Interface(
+            {"mel": Tensor((1, "T", mels)), "f0": frames}, {"waveform": Tensor((1, "n"))}
+        ),
+    }
+    return table[_kinds(manifest).get(role, role)]
+
+
+def check(role: str, session: Session, manifest: Manifest) -> None:
+    """Refuse (VoiceError) a graph whose metadata, inputs or outputs are not those of ``role`` in this voice."""
+    problem = next(_problems(role, session, manifest), None)
+    if problem:
+        raise VoiceError(f"the {role} graph of voice '{manifest.name}' {problem}; export the voice again")
+
+
+def check_joint(sessions: Mapping[str, Session], manifest: Manifest) -> None:
+    """Refuse graphs that do not fit each other: the condition's channels."""
+    made = sessions["condition"].raw.get_outputs()[0].shape[1]
+    taken = {tensor.name: tensor.shape for tensor in sessions["denoiser"].raw.get_inputs()}["condition"][1]
+    if isinstance(made, int) and isinstance(taken, int) and made != taken:
+        raise VoiceError(
+            f"voice '{manifest.name}': the condition graph makes {made} channels and the denoiser takes {taken}; "
+            "they come from different networks, export the voice again"
+        )
+
+
+def example(role: str, manifest: Manifest, session: Session) -> Feeds:
+    """Plausible inputs for a self-test of ``session``, which has passed ``check``."""
+    rng = np.random.default_rng(0)
+    frames, units = round(EXAMPLE_SECONDS * manifest.mel.frame_rate), EXAMPLE_SECONDS * 50
+    time = np.arange(EXAMPLE_SECONDS * 16_000) / 16_000
+    tone = sum(np.sin(2 * np.pi * 220 * k * time) / k for k in range(1, 9)) * 0.1
+    audio = (tone + 1e-3 * rng.standard_normal(len(time))).astype(np.float32)
+    special: Feeds = {
+        "audio": audio[None],
+        "frames": audio[: len(audio) // CREPE_FRAME * CREPE_FRAME].reshape(-1, CREPE_FRAME),
+        "mel2ph": np.linspace(1, units, frames).astype(np.int64)[None],
+        "f0": np.geomspace(110, 440, frames, dtype=np.float32)[None],
+        "voiced": (np.arange(frames) % 10 > 2).astype(np.float32)[None],
+        "loudness": np.linspace(-60, -10, frames, dtype=np.float32)[None],
+        "speaker": np.full((1, len(manifest.speakers)), 1 / len(manifest.speakers), np.float32),
+        "t": np.array([0.5], np.float32),
+        "coefficients": np.array([1, 0.25, 0.1, -0.1, 0.05], np.float32),
+        "mel": (rng.standard_normal((1, frames, manifest.mel.bins)) - 5).astype(np.float32),
+    }
+    channels = [one.shape[1] for one in session.raw.get_inputs() if one.name == "condition"]
+    sizes = {"T": frames, "Tu": units, "C": next(iter(channels), 0)}
+
+    def feed(name: str, tensor: Tensor) -> NDArray[Any]:
+        shape = [sizes[size] if isinstance(size, str) else size for size in tensor.shape]
+        return rng.standard_normal(shape).astype(np.float32)
+
+    inputs = interface(role, manifest).inputs
+    return {name: special[name] if name in special else feed(name, tensor) for name, tensor in inputs.items()}
+
+
+def _kinds(manifest: Manifest) -> dict[str, str]:
+    return {"pitch": manifest.pitch.kind, "vocoder": manifest.vocoder.kind}
+
+
+def _problems(role: str, session: Session, manifest: Manifest) -> Iterator[str]:
+    expected = {"role": role, "format_version": str(FORMAT_VERSION)}
+    optional = {"denoiser": {"prediction": manifest.denoiser.prediction}}
+    optional |= {kind_role: {"kind": kind} for kind_role, kind in _kinds(manifest).items()}
+    expected |= {key: value for key, value in optional.get(role, {}).items() if key in session.metadata}
+    for key, value in expected.items():
+        if session.metadata.get(key) != value:
+            yield f"says {key} '{session.metadata.get(key, 'nothing')}' in its metadata, not '{value}'"
+    wanted = interface(role, manifest)
+    for side, tensors, found in (
+        ("input", wanted.inputs, session.raw.get_inputs()),
+        ("output", wanted.outputs, session.raw.get_outputs()),
+    ):
+        names = [tensor.name for tensor in found]
+        if set(names) != set(tensors):
+            yield f"has the {side}s {', '.join(sorted(names))}, not {', '.join(sorted(tensors))}"
+        for tensor in found:
+            want = tensors[tensor.name]
+            if tensor.type != want.kind or not _fits(tensor.shape, want.shape, side):
+                yield f"has {side} '{tensor.name}' of {tensor.type} {tensor.shape}, not {want.kind} {list(want.shape)}"
+
+
+def _fits(found: list[int | str | None], wanted: tuple[int | str, ...], side: str) -> bool:
+    return len(found) == len(wanted) and all(
+        _size_fits(f, w, side) for f, w in zip(found, wanted, strict=True)
+    )
+
+
+def _size_fits(found: int | str | None, wanted: int | str, side: str) -> bool:
+    if wanted == "C":
+        return True
+    if isinstance(found, int):
+        return found == wanted
+    return (
+        isinstance(wanted, str) or wanted == 1 or side == "output"
+    )  # exporters lose track of some output sizes

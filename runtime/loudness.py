@@ -1,0 +1,78 @@
+"""Levels: bringing a source to the level a voice was trained at and back, keeping silence silent, never clipping."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moksori.runtime import mel
+from moksori.runtime.mel import MelSpec
+
+Array = NDArray[np.float32]
+
+LARGEST_GAIN_DB = 40.0
+SILENCE_DB = -75.0  # of the loudest frame: a file below it has nothing to convert
+ACTIVE_RANGE_DB = 25.0  # frames this far below the loudest ones still count as singing
+KNEE = 0.9  # full scale; samples above it bend smoothly towards 1
+
+
+def active_level(blocks: Iterable[Array], spec: MelSpec) -> float | None:
+    """Median level in dB of a stream's active frames, None if it is silent. Counted in bins of half a dB."""
+    edges = np.arange(mel.LOUDNESS_FLOOR_DB, 60, 0.5)
+    counts = np.zeros(len(edges), np.int64)
+    for block in blocks:
+        found = mel.loudness(block, spec)
+        counts += np.bincount(np.clip(np.digitize(found, edges) - 1, 0, len(edges) - 1), minlength=len(edges))
+    filled = np.flatnonzero(counts)
+    if not len(filled) or edges[filled[-1]] < SILENCE_DB:
+        return None
+    loud = edges[np.searchsorted(np.cumsum(counts), 0.98 * counts.sum())]  # a click is not the level of a song
+    active = np.where(edges >= max(loud - ACTIVE_RANGE_DB, SILENCE_DB), counts, 0)
+    if not active.any():
+        active = counts
+    return float(edges[np.searchsorted(np.cumsum(active), active.sum() / 2)]) + 0.25
+
+
+def amplified(samples: Array, decibels: float) -> Array:
+    return (samples * np.float32(10 ** (decibels / 20))).astype(np.float32)
+
+
+def limited(samples: Array) -> Array:
+    """Samples within ±1: unchanged up to the knee, bent by tanh above it."""
+    over = np.abs(samples) - KNEE
+    bent = np.sign(samples) * (KNEE + (1 - KNEE) * np.tanh(np.maximum(over, 0) / (1 - KNEE)))
+    return np.where(over > 0, bent, samples).astype(np.float32)
+
+
+class Gate:
+    """Mutes what the source does not sing: opens above one level, closes below a lower one, with ramps of a frame."""
+
+    OPEN_DB, CLOSE_DB = -62.0, -68.0
+    HOLD = 10  # frames that stay open after the level fell
+
+    def __init__(self, spec: MelSpec) -> None:
+        self.hop = spec.hop
+        self.gains = np.zeros(0, np.float32)  # of frames whose samples are still to come; one frame of past in front
+        self.open_for = 0
+        self.place = 0  # samples into gains[1]
+
+    def push(self, level: Array) -> None:
+        """Levels [k] in dB of the next frames."""
+        gains = np.empty(len(level), np.float32)
+        for index, decibels in enumerate(level):
+            still = self.CLOSE_DB if self.open_for else self.OPEN_DB
+            self.open_for = self.HOLD if decibels > still else max(0, self.open_for - 1)
+            gains[index] = self.open_for > 0
+        past = self.gains if len(self.gains) else gains[:1]
+        self.gains = np.concatenate([past, gains])
+
+    def apply(self, samples: Array) -> Array:
+        """Gate the next samples, whose frames must have been pushed."""
+        at = (self.place + np.arange(len(samples)) + 0.5) / self.hop + 0.5  # gains lie at frame centres
+        gated = samples * np.interp(at, np.arange(len(self.gains)), self.gains)
+        self.place += len(samples)
+        whole = self.place // self.hop
+        self.gains, self.place = self.gains[whole:], self.place - whole * self.hop
+        return gated.astype(np.float32)
