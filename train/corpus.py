@@ -1,0 +1,125 @@
+"""The recordings that a data set is made of: who speaks in which file, and whether it was already prepared."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from moksori.runtime.errors import OptionError
+from moksori.runtime.files import read_json, sha256, write_json
+from moksori.train.features import Place, Settings
+
+SUFFIXES = frozenset(  # what a folder of recordings may hold, readable or not; files of other names are notes
+    f".{name}"
+    for name in "wav wave flac ogg oga opus mp3 aif aiff aifc au caf w64 rf64 m4a mp4 aac wma webm mka ape wv".split()
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """One file of one speaker; ``id`` is its own in the whole data set."""
+
+    speaker: str
+    path: Path
+    id: str
+
+
+@dataclass(frozen=True)
+class Record:
+    """What came of a source: its slices as (id, seconds), or the sentence why it has none."""
+
+    key: str
+    sha256: str
+    size: int
+    modified_ns: int
+    slices: tuple[tuple[str, float], ...]
+    error: str = ""
+
+
+def find(audio_dir: Path) -> list[Source]:
+    """The audio files of each speaker, in a fixed order. Hidden files and folders are passed over.
+
+    Raises:
+        OptionError: no such folder, no audio in it, or audio beside the speakers' folders.
+    """
+    if not audio_dir.is_dir():
+        raise OptionError(f"{audio_dir} is not a folder: name the one that holds the recordings")
+    children = sorted(path for path in audio_dir.iterdir() if not path.name.startswith("."))
+    loose = [path for path in children if _is_audio(path)]
+    speakers = {path.name: paths for path in children if path.is_dir() and (paths := _audio_in(path))}
+    if loose and speakers:
+        raise OptionError(f"{loose[0]} lies beside the speakers' folders: move it into the folder of its speaker")
+    if loose:
+        speakers = {audio_dir.resolve().name or "speaker": loose}
+    if not speakers:
+        raise OptionError(f"{audio_dir} holds no audio: put a folder of recordings for each speaker into it")
+    files = [(name, path) for name, paths in speakers.items() for path in paths]
+    return [Source(name, path, _source_id(path.relative_to(audio_dir))) for name, path in files]
+
+
+def check_folders(audio_dir: Path, data_dir: Path) -> None:
+    """Refuse, with OptionError, folders in which preparing would read its own output or remove someone's files."""
+    source, target = audio_dir.resolve(), data_dir.resolve()
+    if source == target or source in target.parents or target in source.parents:
+        raise OptionError(f"{data_dir} and {audio_dir} lie one inside the other: choose another DATA_DIR")
+    if data_dir.exists() and not data_dir.is_dir():
+        raise OptionError(f"{data_dir} is a file: choose another DATA_DIR")
+    if data_dir.is_dir() and any(data_dir.iterdir()) and not (data_dir / "sources").is_dir():
+        raise OptionError(f"{data_dir} holds other things than prepared data: choose a new or empty DATA_DIR")
+
+
+def record(source: Source, data_dir: Path, settings: Settings) -> Record | None:
+    """What is known of a source, or None when it has to be prepared. A file of the same size and time is the same."""
+    try:
+        known = read_json(_record_path(source, data_dir))
+        old = Record(**{**known, "slices": tuple((str(name), float(length)) for name, length in known["slices"])})
+        status = source.path.stat()
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+    same = (old.size, old.modified_ns) == (status.st_size, status.st_mtime_ns)
+    if old.key != settings.key(old.sha256 if same else sha256(source.path)):
+        return None
+    places = (Place(data_dir, source.speaker, name) for name, _ in old.slices)
+    return old if all(place.flac.is_file() and place.npz.is_file() for place in places) else None
+
+
+def keep_record(source: Source, data_dir: Path, record: Record) -> None:
+    write_json(_record_path(source, data_dir), asdict(record))
+
+
+def remove_others(data_dir: Path, places: list[Place], sources: list[Source]) -> None:
+    """Remove the files of slices and sources that no longer belong, and what a killed run left behind."""
+    wanted = {path for place in places for path in (place.flac, place.npz)}
+    wanted |= {_record_path(source, data_dir) for source in sources}
+    for folder, suffix in (("audio", ".flac"), ("features", ".npz"), ("sources", ".json")):
+        for path in sorted((data_dir / folder).rglob(f"*{suffix}")):
+            if path not in wanted:
+                path.unlink()
+        for path in sorted((data_dir / folder).glob("*")):
+            if path.is_dir() and not any(path.iterdir()):
+                path.rmdir()
+
+
+def _record_path(source: Source, data_dir: Path) -> Path:
+    return data_dir / "sources" / source.speaker / f"{source.id}.json"
+
+
+def _audio_in(folder: Path) -> list[Path]:
+    paths = []
+    for parent, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        paths += [path for name in names if _is_audio(path := Path(parent) / name)]
+    return sorted(paths)
+
+
+def _is_audio(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+
+
+def _source_id(relative: Path) -> str:
+    """The file's stem made safe, and a hash of its place, so that no two are the same."""
+    place = hashlib.sha256(relative.as_posix().encode("utf-8", "surrogateescape")).hexdigest()[:8]
+    return f"{re.sub(r'[^A-Za-z0-9]+', '_', relative.stem).strip('_')[:40] or 'audio'}-{place}"
