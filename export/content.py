@@ -1,0 +1,73 @@
+"""The content graph: 16 kHz audio in, units out. Any network that keeps the 320-sample grid fits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from moksori.export.graph import Axis, GraphSpec, Lengths, Port, Proof, write
+from moksori.runtime import content
+
+SHORTEST = content.MINIMUM // content.UNIT_HOP  # units; the front ends mirror audio at both ends
+
+
+@dataclass(frozen=True)
+class ContentFacts:
+    """What a content network is, besides its weights.
+
+    Attributes:
+        kind: architecture, such as "whisper" or "hubert".
+        context: seconds of audio to either side that a unit should be given.
+        longest: largest number of units in one call, or None when there is no limit.
+    """
+
+    kind: str
+    dimension: int
+    context: float
+    longest: int | None = None
+    licence: str = ""
+    credit: str = ""
+
+
+def export_content(network: nn.Module, facts: ContentFacts, path: Path, precision: str = "fp32") -> Proof:
+    """Write ``network`` (audio [1, 320·u] -> units [1, u, D]) as a content graph.
+
+    Raises:
+        ExportError: the graph differs from the network.
+    """
+    return write(network, content_spec(facts), path, precision)
+
+
+def content_spec(facts: ContentFacts) -> GraphSpec:
+    return GraphSpec(
+        role="content",
+        kind=facts.kind,
+        inputs=(Port("audio", (1, f"{content.UNIT_HOP}*units")),),
+        outputs=(Port("units", (1, "units", facts.dimension)),),
+        axes=(Axis("units", traced=50, unseen=(SHORTEST, 37, 128), minimum=SHORTEST, maximum=facts.longest),),
+        draw=_draw,
+        metadata={
+            "sample_rate": str(content.RATE),
+            "hop": str(content.UNIT_HOP),
+            "dimension": str(facts.dimension),
+            "context": f"{facts.context:g}",
+            "longest": str(facts.longest or ""),
+            "licence": facts.licence,
+            "credit": facts.credit,
+        },
+    )
+
+
+def _draw(lengths: Lengths, generator: torch.Generator) -> tuple[Tensor]:
+    """Harmonics of a gliding tone that swells and fades, with noise: [1, n] at 16 kHz."""
+    samples = lengths["units"] * content.UNIT_HOP
+    time = torch.arange(samples) / content.RATE
+    start, glide, swell = torch.rand(3, generator=generator).tolist()
+    phase = 2 * torch.pi * (120 + 200 * start) * (time + 0.2 * glide * time**2)
+    voice = sum((torch.sin(k * phase) / k for k in range(1, 12)), torch.zeros(samples))
+    level = 0.05 + 0.1 * torch.sin(torch.pi * (1 + 3 * swell) * time).square()
+    noise = torch.randn(samples, generator=generator)
+    return ((level * voice + 0.01 * noise)[None],)

@@ -1,0 +1,262 @@
+"""From a RUN_DIR to a voice: five proved graphs, voice.json and MODEL_CARD.md, whole or not at all."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import onnxruntime
+
+from moksori.export import card, run
+from moksori.export.content import ContentFacts, export_content
+from moksori.export.denoiser import DenoiserFacts, DenoiserProof, export_denoiser
+from moksori.export.graph import ExportError, Proof, metadata
+from moksori.export.storage import PRECISIONS
+from moksori.export.vocoder import VocoderProof, export_istft_vocoder
+from moksori.runtime import manifest
+from moksori.runtime.files import atomic_path, sha256
+from moksori.runtime.manifest import ROLES, DenoiserSpec, Manifest, PitchSpec, Speaker, UnitSpec, VocoderSpec
+from moksori.runtime.voice import Voice
+
+STORED = ("content", "denoiser", "vocoder")  # whose storage can be chosen; the condition is the denoiser's
+STUDENT_CONTEXT = 1.0  # seconds of audio to either side that the small HuBERT is given
+ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # one time for every entry, so that equal voices are equal zips
+
+
+@dataclass(frozen=True)
+class About:
+    """What the networks cannot tell of themselves; about.yaml in the RUN_DIR.
+
+    ``speakers`` gives each a {"licence": …, "credit": …}; ``data``, ``training``, ``limits`` are sentences.
+    """
+
+    description: str = ""
+    licence: str = ""
+    credits: tuple[str, ...] = ()
+    speakers: dict[str, dict[str, str]] = field(default_factory=dict)
+    quality: dict[str, float] = field(default_factory=dict)
+    data: tuple[str, ...] = ()
+    training: tuple[str, ...] = ()
+    limits: tuple[str, ...] = ()
+    sampler: str = "euler"
+    steps: int = 4
+    noise_scale: float = 0.5
+
+
+@dataclass(frozen=True)
+class Choices:
+    """How to export: ``speakers`` to keep (all when empty), storage precision per network."""
+
+    name: str
+    speakers: tuple[str, ...] = ()
+    precision: Mapping[str, str] = field(default_factory=lambda: dict.fromkeys(STORED, "fp16"))
+    student: bool = False
+    force: bool = False
+
+
+@dataclass(frozen=True)
+class Exported:
+    manifest: Manifest
+    proofs: tuple[Proof, ...]
+
+
+def export_voice(run_dir: Path, target: Path, choices: Choices, about: About) -> Exported:
+    """Write the voice ``target``, a folder, or a zip when it is named so.
+
+    Raises:
+        ExportError: the run lacks something, a graph is not equal to its network, or ``target`` exists.
+        VoiceError: the voice would not load.
+    """
+    denoiser, vocoder = run.denoiser(run_dir), run.vocoder(run_dir)
+    if denoiser.mel != vocoder.mel:
+        raise ExportError(
+            f"the denoiser makes {denoiser.mel}, but the vocoder hears {vocoder.mel}; train one of them again"
+        )
+    speakers = choices.speakers or tuple(denoiser.speakers)
+    run.keep_speakers(denoiser.network, denoiser.speakers, speakers)
+    with _whole(target, choices.force) as folder:
+        proofs = _content_and_pitch(run_dir, folder, choices, denoiser.data)
+        proof = _denoiser(denoiser, len(speakers), folder, choices.precision["denoiser"])
+        voiced = export_istft_vocoder(
+            vocoder.network, vocoder.mel, folder / "vocoder.onnx", choices.precision["vocoder"]
+        )
+        proofs += (proof.condition, proof.denoiser, voiced.vocoder)
+        made = _manifest(denoiser, speakers, folder, proof, voiced, choices, about)
+        manifest.write(folder / manifest.FILE, made)
+        text = card.write(made, about, (denoiser, vocoder), proofs)
+        (folder / card.FILE).write_text(text, encoding="utf-8", newline="\n")
+        Voice.load(folder, "cpu")  # the runtime has the last word
+    return Exported(made, proofs)
+
+
+def export_student(run_dir: Path, path: Path, precision: str) -> Proof:
+    """Write the content network that a run trained as a graph of its own, for svc-prepare or for a voice."""
+    student = run.content(run_dir)
+    facts = ContentFacts("hubert", student.config.network.units, STUDENT_CONTEXT)
+    return export_content(student.network, facts, path, precision)
+
+
+def precisions(text: str) -> dict[str, str]:
+    """ "int8" or "vocoder=int8" as a precision for each network; fp16 where nothing is said.
+
+    Raises:
+        ExportError: unknown role or precision.
+    """
+    chosen = dict.fromkeys(STORED, "fp16")
+    for part in text.split(","):
+        role, _, precision = part.strip().rpartition("=")
+        if precision not in PRECISIONS or (role and role not in STORED):
+            raise ExportError(
+                f"precision '{part.strip()}' is not {', '.join(PRECISIONS)}, or ROLE=PRECISION"
+                f" with ROLE one of {', '.join(STORED)}"
+            )
+        chosen.update({role: precision} if role else dict.fromkeys(STORED, precision))
+    return chosen
+
+
+def _content_and_pitch(
+    run_dir: Path, folder: Path, choices: Choices, data: Mapping[str, Any]
+) -> tuple[Proof, ...]:
+    """The very graphs that made the denoiser's features, or the student in place of the content graph."""
+    for role in ("content", "pitch"):
+        source = run_dir / "graphs" / f"{role}.onnx"
+        if not source.is_file():
+            raise ExportError(f"{source} is missing; svc-train copies it there from the prepared data")
+        if metadata(source).get("role") != role:
+            raise ExportError(
+                f"{source} is not a {role} graph of Moksori; copy the one of the denoiser's data there"
+            )
+        if data.get(f"{role}_sha256", sha256(source)) != sha256(source):
+            raise ExportError(
+                f"{source} did not make the denoiser's data; copy the one in its DATA_DIR there"
+            )
+        shutil.copyfile(source, folder / f"{role}.onnx")
+    if not choices.student:
+        return ()
+    return (export_student(run_dir, folder / "content.onnx", choices.precision["content"]),)
+
+
+def _denoiser(denoiser: run.Trained, speakers: int, folder: Path, precision: str) -> DenoiserProof:
+    facts = DenoiserFacts(
+        architecture=denoiser.config.architecture,
+        prediction="velocity",
+        mel=denoiser.mel,
+        units=int(denoiser.data["units"]["dimension"]),
+        speakers=speakers,
+        channels=denoiser.network.get_submodule("conditioner.out").out_features,  # type: ignore[arg-type]
+    )
+    paths = folder / "condition.onnx", folder / "denoiser.onnx"
+    return export_denoiser(denoiser.network, facts, *paths, precision)
+
+
+def _manifest(
+    denoiser: run.Trained,
+    speakers: Sequence[str],
+    folder: Path,
+    proof: DenoiserProof,
+    vocoder: VocoderProof,
+    choices: Choices,
+    about: About,
+) -> Manifest:
+    data = denoiser.data
+    said = {role: metadata(folder / f"{role}.onnx") for role in ROLES}
+    dimension = _units(folder / "content.onnx")
+    if dimension != data["units"]["dimension"]:
+        raise ExportError(
+            f"the content graph gives {dimension} numbers a unit, but the denoiser was trained on "
+            f"{data['units']['dimension']}; put the content graph of its data into graphs/"
+        )
+    return Manifest(
+        format_version=manifest.FORMAT_VERSION,
+        name=choices.name,
+        description=about.description,
+        mel=denoiser.mel,
+        units=UnitSpec(dimension, 16_000, 320, float(said["content"].get("context") or STUDENT_CONTEXT)),
+        pitch=PitchSpec(**data["pitch"]),
+        speakers=tuple(_speaker(name, data["speakers"], about) for name in speakers),
+        denoiser=DenoiserSpec(
+            architecture=denoiser.config.architecture,
+            prediction="velocity",
+            schedule="linear",
+            sampler=about.sampler,
+            steps=about.steps,
+            noise_scale=about.noise_scale,
+            context=proof.condition_context + proof.context,
+            mean=tuple(data["statistics"]["mean"]),
+            deviation=tuple(data["statistics"]["deviation"]),
+        ),
+        vocoder=VocoderSpec(kind="istft", context=vocoder.context, phase="host"),
+        precision={role: facts.get("precision", "fp32") for role, facts in said.items()},
+        licence=about.licence,
+        credits=about.credits,
+        quality=about.quality,
+        files=manifest.graph_files(folder),
+    )
+
+
+def _speaker(name: str, known: Sequence[Mapping[str, float]], about: About) -> Speaker:
+    measured = next(speaker for speaker in known if speaker["name"] == name)
+    rights = about.speakers.get(name, {})
+    figures = {key: float(measured[key]) for key in ("f0_low", "f0_median", "f0_high", "loudness")}
+    return Speaker(name=name, **figures, licence=rights.get("licence", ""), credit=rights.get("credit", ""))
+
+
+def _units(path: Path) -> int:
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return int(session.get_outputs()[0].shape[-1])
+
+
+@contextmanager
+def _whole(target: Path, force: bool) -> Iterator[Path]:
+    """A new folder that becomes ``target`` (folder or zip) when the block succeeds; on error nothing stays."""
+    _check_target(target, force)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.parent / f".{secrets.token_hex(8)}.part"
+    part.mkdir()
+    try:
+        yield part
+        if target.suffix == ".zip":
+            _zip(part, target)
+        else:
+            _replace(target, part)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _check_target(target: Path, force: bool) -> None:
+    if not target.exists():
+        return
+    if not force:
+        raise ExportError(f"{target} exists; use --force to replace it")
+    if target.is_dir() and any(target.iterdir()) and not (target / manifest.FILE).is_file():
+        raise ExportError(
+            f"{target} holds something else than a voice and will not be replaced; choose another name"
+        )
+    if target.is_dir() == (target.suffix == ".zip"):
+        raise ExportError(f"{target} is {'a folder' if target.is_dir() else 'a file'}; choose another name")
+
+
+def _replace(target: Path, part: Path) -> None:
+    old = target.parent / f".{secrets.token_hex(8)}.old"
+    if target.exists():
+        target.rename(old)
+    try:
+        part.rename(target)
+    except OSError:
+        if old.exists():
+            old.rename(target)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _zip(folder: Path, target: Path) -> None:
+    with atomic_path(target) as path, zipfile.ZipFile(path, "w") as archive:
+        for file in sorted(folder.iterdir()):
+            entry = zipfile.ZipInfo(file.name, ZIP_TIME)
+            archive.writestr(entry, file.read_bytes(), zipfile.ZIP_DEFLATED)
