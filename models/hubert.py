@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
-from torch.nn.utils.parametrize import remove_parametrizations
 from transformers import HubertConfig, HubertModel
 
 RECEPTIVE, HOP = 400, 320  # samples of 16 kHz audio behind one unit, and between two
@@ -20,6 +18,21 @@ class HubertContentConfig:
     heads: int = 4
     front: int = 128  # channels of the convolutional front end
     positions: int = 31  # taps of the positional convolution: 0.3 s each side
+
+
+class HubertTeacher(nn.Module):
+    """A published HuBERT as a content network: audio [B, n] -> hidden vectors of one layer [B, n / 320, W].
+
+    ``projection`` is ContentVec's ``final_proj``, where units are taken through it.
+    """
+
+    def __init__(self, hubert: HubertModel, layer: int, projection: nn.Linear | None = None) -> None:
+        super().__init__()
+        self.hubert, self.layer, self.projection = hubert, layer, projection
+
+    def forward(self, audio: Tensor) -> Tensor:
+        hidden: Tensor = self.hubert(padded(audio), output_hidden_states=True).hidden_states[self.layer]
+        return hidden if self.projection is None else self.projection(hidden)
 
 
 class HubertContent(nn.Module):
@@ -41,14 +54,11 @@ class HubertContent(nn.Module):
         self.head = nn.Linear(config.width, config.units)
 
     def forward(self, audio: Tensor) -> Tensor:
-        edge = (RECEPTIVE - HOP) // 2  # as HuBERT-soft pads: one unit for every 320 samples
-        padded = nn.functional.pad(audio, (edge, edge))
-        units: Tensor = self.head(self.hubert(padded).last_hidden_state)
+        units: Tensor = self.head(self.hubert(padded(audio)).last_hidden_state)
         return units
 
-    def fuse(self) -> HubertContent:
-        """Fold the weight norm of the positional convolution, which does not export."""
-        convolution = self.hubert.encoder.pos_conv_embed.conv
-        if torch.nn.utils.parametrize.is_parametrized(convolution):
-            remove_parametrizations(convolution, "weight")
-        return self
+
+def padded(audio: Tensor) -> Tensor:
+    """Audio with the edges that HuBERT-soft adds, so that there is one unit for every 320 samples."""
+    edge = (RECEPTIVE - HOP) // 2
+    return nn.functional.pad(audio, (edge, edge))

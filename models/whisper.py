@@ -1,8 +1,7 @@
 """The encoder of Whisper (Radford et al. 2022) as a content network: 16 kHz audio in, one unit per 20 ms out.
 
 Parameter names are those of the ``transformers`` WhisperEncoder, so published folders load by name. Unlike the
-original it accepts any length up to 30 s, computes the log-mel spectrogram inside the network, and may end in a
-linear unit map (train/unit_map.py) that drops the directions in which a change of speaker shows.
+original it accepts any length up to 30 s and computes the log-mel spectrogram inside the network.
 """
 
 from __future__ import annotations
@@ -27,11 +26,10 @@ class WhisperConfig:
     width: int = 512
     layers: int = 6
     heads: int = 8
-    units: int = 0  # outputs of the unit map; 0 means the encoder's own width, unmapped
 
 
 class WhisperContent(nn.Module):
-    """Audio [B, n] at 16 kHz, n a multiple of 320 and at most 30 s -> units [B, n / 320, D]."""
+    """Audio [B, n] at 16 kHz, n a multiple of 320 and at most 30 s -> units [B, n / 320, width]."""
 
     def __init__(self, config: WhisperConfig) -> None:
         super().__init__()
@@ -42,7 +40,6 @@ class WhisperContent(nn.Module):
         self.embed_positions = nn.Embedding(MAX_UNITS, config.width)
         self.layers = nn.ModuleList(EncoderLayer(config.width, config.heads) for _ in range(config.layers))
         self.layer_norm = nn.LayerNorm(config.width)
-        self.unit_map = nn.Linear(config.width, config.units) if config.units else nn.Identity()
 
     def forward(self, audio: Tensor) -> Tensor:
         mel = self.log_mel(audio)
@@ -50,7 +47,7 @@ class WhisperContent(nn.Module):
         x = x + self.embed_positions.weight[: x.shape[1]]
         for layer in self.layers:
             x = layer(x)
-        units: Tensor = self.unit_map(self.layer_norm(x))
+        units: Tensor = self.layer_norm(x)
         return units
 
 

@@ -51,7 +51,7 @@ def _main(work: Path, voice: Path) -> None:
         _python(HERE / "teacher.py", work / "teacher" / "model.bin", work / "whisper")
     if not (graphs / "content.onnx").exists():
         fetched = {speaker: [work / "audio" / name for name in parts] for speaker, parts in FOLDERS.items()}
-        teach(work / "whisper", fetched, graphs / "content.onnx")
+        teach(str(work / "whisper"), fetched, graphs / "content.onnx")
     if not (graphs / "pitch.onnx").exists():
         export_swift(graphs / "pitch.onnx")
     _arrange(work)

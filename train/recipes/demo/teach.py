@@ -1,21 +1,19 @@
-"""The demo's content graph: Whisper's encoder with a unit map that forgets the speaker, fitted on some of the audio."""
+"""The demo's content graph: a teacher's encoder with a unit map that forgets the speaker, fitted on some of the audio."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from rich.progress import track
-from safetensors.torch import load_file
+from torch import nn
 
 from moksori.export.content import ContentFacts, export_content
-from moksori.models.whisper import MAX_UNITS, UNIT_HOP, WhisperConfig, WhisperContent
-from moksori.runtime import audio
-from moksori.train import perturb, unit_map
+from moksori.runtime import audio, content
+from moksori.train import perturb, teacher, unit_map
 
 UNITS = 128  # of Whisper's 512 directions; beyond these an alteration moves more than a sixth of what is said
 SECONDS = 75.0  # of each folder, heard clean and twice altered
@@ -24,25 +22,23 @@ CONTEXT_SECONDS = 1.0
 CREDIT = "Whisper base, OpenAI (Radford et al. 2022)"
 
 
-def teach(whisper: Path, folders: dict[str, list[Path]], target: Path) -> None:
+def teach(source: str, folders: dict[str, list[Path]], target: Path) -> None:
     """Fit the unit map on ``folders`` (speaker -> folders of audio) and write the content graph ``target``."""
-    weights = {name.removeprefix("encoder."): value for name, value in load_file(whisper / "model.safetensors").items()}
-    network = WhisperContent(WhisperConfig()).eval()
-    network.load_state_dict(weights)
-    fitted = unit_map.fit(*_frames(network, folders), UNITS)
-    mapped = WhisperContent(replace(network.config, units=UNITS)).eval()
-    weights["unit_map.weight"] = torch.from_numpy(fitted.weight).float()
-    weights["unit_map.bias"] = torch.from_numpy(fitted.bias).float()
-    mapped.load_state_dict(weights)
-    facts = ContentFacts("whisper", UNITS, CONTEXT_SECONDS, MAX_UNITS, "MIT", CREDIT)
+    taught = teacher.load(source)
+    fitted = unit_map.fit(*_frames(taught.network, folders), UNITS)
+    last = nn.Linear(taught.width, UNITS)
+    last.load_state_dict(
+        {"weight": torch.from_numpy(fitted.weight).float(), "bias": torch.from_numpy(fitted.bias).float()}
+    )
+    facts = ContentFacts(taught.kind, UNITS, CONTEXT_SECONDS, taught.longest, "MIT", CREDIT)
     target.parent.mkdir(parents=True, exist_ok=True)
-    export_content(mapped, facts, target, precision="int8")
+    export_content(nn.Sequential(taught.network, last).eval(), facts, target, precision="int8")
 
 
 def _frames(
-    network: WhisperContent, folders: dict[str, list[Path]]
+    network: nn.Module, folders: dict[str, list[Path]]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
-    """Hidden vectors of the same frames from clean and from altered audio [n, 512], and their speakers [n]."""
+    """Hidden vectors of the same frames from clean and from altered audio [n, W], and their speakers [n]."""
     rng = np.random.default_rng(0)
     clean, altered, speakers = [], [], []
     places = [(number, folder) for number, found in enumerate(folders.values()) for folder in found]
@@ -59,18 +55,17 @@ def _frames(
 
 def _some(folder: Path, rng: np.random.Generator) -> Iterator[NDArray[np.float32]]:
     files = sorted(folder.glob("*.flac"))
-    rng.shuffle(files)
     heard = 0.0
-    for file in files:
+    for index in rng.permutation(len(files)):
         if heard > SECONDS:
             return
-        samples = audio.read(file, perturb.RATE)[: int(LONGEST_SECONDS * perturb.RATE)]
+        samples = audio.read(files[index], perturb.RATE)[: int(LONGEST_SECONDS * perturb.RATE)]
         heard += len(samples) / perturb.RATE
         yield samples
 
 
 @torch.no_grad()
-def _hidden(network: WhisperContent, heard: NDArray[np.float32]) -> NDArray[np.float32]:
-    whole = heard[: len(heard) // UNIT_HOP * UNIT_HOP]
+def _hidden(network: nn.Module, heard: NDArray[np.float32]) -> NDArray[np.float32]:
+    whole = heard[: len(heard) // content.UNIT_HOP * content.UNIT_HOP]
     hidden: NDArray[np.float32] = network(torch.from_numpy(np.ascontiguousarray(whole))[None])[0].numpy()
     return hidden
