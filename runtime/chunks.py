@@ -73,8 +73,7 @@ class Joiner:
 
     def push(self, chunk: Chunk, mel: Array, f0: Array) -> tuple[Array, Array]:
         """Take all frames of a chunk, mel [T, M] and f0 [T]; returns the frames that are final."""
-        fade = min(FADE // 2, chunk.begin - chunk.first)
-        start = chunk.begin - chunk.first - (fade if self.held is not None else 0)
+        start = chunk.begin - chunk.first - (len(self.held[0]) // 2 if self.held is not None else 0)
         log_f0 = np.log(f0)
         if self.held is not None:
             before, before_f0 = self.held
@@ -85,7 +84,7 @@ class Joiner:
             log_f0[part] = before_f0 * (1 - weight) + log_f0[part] * weight
         stop = chunk.end - chunk.first
         if not chunk.last:
-            half = min(FADE // 2, len(mel) - stop)
+            half = min(FADE // 2, len(mel) - stop, chunk.end - chunk.begin)
             self.held = (mel[stop - half : stop + half], log_f0[stop - half : stop + half])
             stop -= half
         return mel[start:stop], np.exp(log_f0[start:stop]).astype(np.float32)

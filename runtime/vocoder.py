@@ -25,6 +25,7 @@ class Synthesizer:
         self.done = 0  # frames synthesised
         self.harmonics = Harmonics(spec)
         self.tail = np.zeros((2, 0), np.float32)  # signal and window weight not yet complete
+        self.lead = (spec.n_fft - spec.hop) // 2  # samples before the stream's start, still to be dropped
 
     def push(self, mel: Array, f0: Array) -> Array:
         """Take mel [k, M] and f0 [k] (positive everywhere); returns the samples that became final."""
@@ -50,7 +51,9 @@ class Synthesizer:
         drop = max(0, start - self.context - self.first)
         self.mel, self.f0, self.first = self.mel[drop:], self.f0[drop:], self.first + drop
         samples = signal[:final] / np.maximum(weight[:final], 1e-4)
-        return (samples[pad:] if start == 0 else samples).astype(np.float32)
+        dropped = min(self.lead, len(samples))
+        self.lead -= dropped
+        return samples[dropped:].astype(np.float32)
 
     def _spectra(self, start: int, end: int, last: bool) -> Array:
         """Spectra [end - start, 2, K] of absolute frames, run with all the context there is, up to ``context``."""

@@ -69,7 +69,8 @@ def test_the_size_of_the_blocks_changes_nothing(places: list[int]) -> None:
 @pytest.mark.parametrize("samples", [1, 9, 10, 11])
 def test_less_than_a_frame_becomes_one_frame(samples: int) -> None:
     (chunk,) = chunks([np.ones(samples, np.float32)], SPEC, 0.3, 1, 2)
-    assert (chunk.first, chunk.begin, chunk.end, chunk.samples, chunk.last) == (0, 0, frames_of(chunk.audio), samples, True)
+    assert (chunk.first, chunk.begin, chunk.end) == (0, 0, frames_of(chunk.audio))
+    assert (chunk.samples, chunk.last) == (samples, True)
     np.testing.assert_array_equal(chunk.audio, np.r_[np.ones(samples), np.zeros(-samples % 10)])
 
 
@@ -94,7 +95,7 @@ def test_only_as_much_is_held_as_a_chunk_needs() -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(samples=st.integers(1, 9_000), shortest=st.sampled_from([0.05, 0.3, 1.0]), ratio=st.sampled_from([1.5, 2.5]))
+@given(samples=st.integers(1, 9_000), shortest=st.sampled_from([0.07, 0.3, 1.0]), ratio=st.sampled_from([1.5, 2.5]))
 def test_chunks_that_agree_join_to_the_whole(samples: int, shortest: float, ratio: float) -> None:
     signal = song(samples)
     frames = frames_of(signal)

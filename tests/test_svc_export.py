@@ -54,7 +54,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         save(run / "vocoder", IstftVocoder(VOCODER.network), VOCODER, step)
         save(run / "content", HubertContent(CONTENT.network), CONTENT, step)
     torch.manual_seed(0)
-    teacher = WhisperContent(WhisperConfig(width=32, layers=1, heads=2, units=UNITS)).eval()
+    teacher = WhisperContent(WhisperConfig(width=UNITS, layers=1, heads=2)).eval()
     facts = ContentFacts("whisper", UNITS, context=1.5, longest=1500, licence="MIT")
     export_content(teacher, facts, run / "graphs" / "content.onnx")
     export_swift(run / "graphs" / "pitch.onnx")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
@@ -54,7 +55,7 @@ F0 = (200 * 2 ** np.cumsum(np.random.default_rng(1).normal(0, 0.05, FRAMES))).as
 def stream(cuts: list[int], context: int) -> np.ndarray:
     synthesizer = Synthesizer(SESSION, SPEC, context, SEED)
     edges = [0, *sorted(cuts), FRAMES]
-    parts = [synthesizer.push(MEL[a:b], F0[a:b]) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    parts = [synthesizer.push(MEL[a:b], F0[a:b]) for a, b in pairwise(edges)]
     return np.concatenate([*parts, synthesizer.flush()])
 
 

@@ -51,12 +51,16 @@ def save(folder: Path, state: State) -> Path:
 
 
 def resume(path: Path, state: State) -> None:
-    """Load a checkpoint into ``state`` in place, random state included."""
+    """Load a checkpoint into ``state`` in place, random state included; MoksoriError if it is another network's."""
     tensors, info = _read(path)
-    state.network.load_state_dict(_part(tensors, "network"))
-    state.averaged.load_state_dict(_part(tensors, "averaged"))
-    if state.adversary is not None:
-        state.adversary.load_state_dict(_part(tensors, "adversary"))
+    try:
+        state.network.load_state_dict(_part(tensors, "network"))
+        state.averaged.load_state_dict(_part(tensors, "averaged"))
+        if state.adversary is not None:
+            state.adversary.load_state_dict(_part(tensors, "adversary"))
+    except RuntimeError:
+        config = path.parent / "config.yaml"
+        raise MoksoriError(f"{path} does not fit {config}; restore the config it was trained with") from None
     for which, optimizer in state.optimizers.items():
         moments: dict[int, dict[str, Tensor]] = {}
         for name, value in _part(tensors, f"optimizer.{which}").items():

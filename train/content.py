@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import soxr
@@ -35,6 +35,7 @@ class ContentTask:
     adversary: nn.Module | None = None
 
     def __init__(self, data: PreparedData, config: ContentConfig) -> None:
+        data.require_units()
         self.data, self.config = data, config
         self.network: nn.Module = HubertContent(config.network)
         self.count = int(config.seconds * content.RATE) // content.UNIT_HOP
@@ -95,6 +96,11 @@ class ContentTask:
             "position": np.stack(position).astype(np.float32),
             "units": np.stack([crop.units[np.minimum(frames.astype(int), len(crop.units) - 1)] for crop in crops]),
         }
+
+
+def fitted(config: ContentConfig, data: PreparedData) -> ContentConfig:
+    """``config`` with the width of the units that the data holds."""
+    return replace(config, network=replace(config.network, units=data.unit_dimension))
 
 
 def resample_units(units: Tensor, position: Tensor) -> Tensor:

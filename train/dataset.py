@@ -49,25 +49,30 @@ MARGIN = 4  # frames of f0 context on each side
 class PreparedData:
     """A DATA_DIR written by svc-prepare.
 
-    Every ``hold_out``-th slice of a speaker is for validation and never trained on.
+    Every ``hold_out``-th slice, and one at least, is for validation and never trained on; a single slice serves both.
+
+    Raises:
+        MoksoriError: there is no such data, or its description is damaged.
     """
 
     def __init__(self, folder: Path, hold_out: int = 40) -> None:
         if not (folder / "data.json").exists():
             raise MoksoriError(f"{folder} holds no prepared data; run: svc-prepare AUDIO_DIR {folder}")
-        facts = read_json(folder / "data.json")
-        self.folder, self.facts = folder, facts
-        self.spec = mel.MelSpec(**facts["mel"])
-        self.unit_dimension = int(facts["units"]["dimension"])
-        self.speakers = [str(speaker["name"]) for speaker in facts["speakers"]]
-        index = {name: number for number, name in enumerate(self.speakers)}
-        rate = self.spec.frame_rate
-        slices = [Slice(s["id"], index[s["speaker"]], int(s["seconds"] * rate)) for s in facts["slices"]]
-        self.validation = [s for number, s in enumerate(slices) if number % hold_out == hold_out // 2]
-        held = {s.id for s in self.validation}
-        self.training = [s for s in slices if s.id not in held]
-        if not self.training:
+        try:
+            facts = read_json(folder / "data.json")
+            self.folder, self.facts = folder, facts
+            self.spec = mel.MelSpec(**facts["mel"])
+            self.unit_dimension = int(facts["units"]["dimension"])
+            self.speakers = [str(speaker["name"]) for speaker in facts["speakers"]]
+            slices = self._slices()
+        except (ValueError, KeyError, TypeError) as error:
+            raise MoksoriError(f"{folder / 'data.json'} is damaged ({error!r}); run svc-prepare again") from None
+        if not slices:
             raise MoksoriError(f"{folder} holds no slice to train on")
+        every = min(hold_out, max(2, len(slices)))
+        held = {s.id for s in slices[every // 2 :: every]}
+        self.training = [s for s in slices if s.id not in held]
+        self.validation = [s for s in slices if s.id in held] or self.training
         self._groups = [[p for p in self.training if p.speaker == number] for number in range(len(self.speakers))]
         self._ends = [np.cumsum([p.frames for p in group]) for group in self._groups]
 
@@ -77,12 +82,17 @@ class PreparedData:
         pad = (spec.n_fft - spec.hop) // 2  # the mel of an inner crop sees its real surroundings
         first = max(0, start * spec.hop - pad)
         path = self.folder / "audio" / speaker / f"{piece.id}.flac"
-        audio, _ = soundfile.read(path, frames=(start + frames) * spec.hop + pad - first, start=first, dtype="float32")
+        stop = (start + frames) * spec.hop + pad
+        try:
+            audio, _ = soundfile.read(path, frames=stop - first, start=first, dtype="float32")
+        except soundfile.SoundFileError as error:
+            raise MoksoriError(f"{path} cannot be read ({error}); run svc-prepare again") from None
         lead = start * spec.hop - first
         whole = np.pad(audio, (pad - lead, max(0, frames * spec.hop + pad + lead - len(audio))))
         windows = np.lib.stride_tricks.sliding_window_view(whole, spec.n_fft)[:: spec.hop][:frames]
         with np.load(self.folder / "features" / speaker / f"{piece.id}.npz") as features:
-            f0, voiced, units = features["f0"], features["voiced"], features["units"]
+            f0, voiced = features["f0"], features["voiced"]
+            units = features["units"] if self.has_units else np.zeros((1, 1, self.unit_dimension), np.float16)
         at = np.arange(start, start + frames)
         inside = np.clip(at, 0, len(f0) - 1)
         stretch = content.mel2ph(len(f0), units.shape[1]) - 1
@@ -96,6 +106,23 @@ class PreparedData:
             units=units[variant % len(units)][stretch[inside]].astype(np.float32),
             speaker=piece.speaker,
         )
+
+    @property
+    def has_units(self) -> bool:
+        return "units" in self.facts.get("cached", ["units"])
+
+    def require_units(self) -> None:
+        """MoksoriError when svc-prepare was told to keep f0 only; crops of such data hold zeros for units."""
+        if not self.has_units:
+            raise MoksoriError(
+                f"{self.folder} holds no units; add them with: svc-prepare AUDIO_DIR {self.folder} --cache units "
+                "(and the options it was made with)"
+            )
+
+    def _slices(self) -> list[Slice]:
+        index = {name: number for number, name in enumerate(self.speakers)}
+        rate = self.spec.frame_rate
+        return [Slice(s["id"], index[s["speaker"]], int(s["seconds"] * rate)) for s in self.facts["slices"]]
 
     def random_crop(self, seed: int, index: int, frames: int, balance: Weights, variants: bool) -> Crop:
         """Crop number ``index`` of the endless training stream.

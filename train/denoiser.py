@@ -42,6 +42,7 @@ class DenoiserTask:
     adversary: nn.Module | None = None
 
     def __init__(self, data: PreparedData, config: DenoiserConfig) -> None:
+        data.require_units()
         self.data, self.config = data, config
         self.network = build(config, data.spec.bins, data.unit_dimension, len(data.speakers))
         statistics = data.facts["statistics"]

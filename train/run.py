@@ -14,6 +14,7 @@ from rich.console import Console
 
 from moksori.runtime.errors import OptionError
 from moksori.runtime.files import atomic_path
+from moksori.train import checkpoint, content, vocoder
 from moksori.train import config as configs
 from moksori.train.content import ContentConfig, ContentTask
 from moksori.train.dataset import PreparedData
@@ -27,14 +28,20 @@ class Role:
     """A network that can be trained: its default config, and how data and config become a task."""
 
     config: Any
+    fitted: Callable[[Any, PreparedData], Any]  # the config with the widths that the data dictates
     task: Callable[[PreparedData, Any], Task]
     needs: tuple[str, ...]  # facts of the data that a run cannot change
 
 
 ROLES = {
-    "content": Role(ContentConfig(), ContentTask, ("units",)),
-    "vocoder": Role(VocoderConfig(), VocoderTask, ("mel",)),
-    "denoiser": Role(DenoiserConfig(), DenoiserTask, ("mel", "content_sha256", "pitch_sha256", "speakers")),
+    "content": Role(ContentConfig(), content.fitted, ContentTask, ("units",)),
+    "vocoder": Role(VocoderConfig(), vocoder.fitted, VocoderTask, ("mel",)),
+    "denoiser": Role(
+        DenoiserConfig(),
+        lambda config, data: config,
+        DenoiserTask,
+        ("mel", "content_sha256", "pitch_sha256", "speakers"),
+    ),
 }
 KEPT_FACTS = ("mel", "units", "pitch", "content_sha256", "pitch_sha256", "speakers", "statistics")
 
@@ -63,12 +70,28 @@ def run(
         config = configs.load(config_file or used, config)
     if steps is not None:
         config = replace(config, loop=replace(config.loop, steps=steps))
+    config = ROLES[role].fitted(config, data)
+    torch.manual_seed(config.loop.seed)  # the first weights
     task = ROLES[role].task(data, config)
+    _check_network(used, config)
     _check_data(folder / "data.yaml", data, ROLES[role].needs)
     configs.save(used, config)
     if role == "denoiser":
         _keep_graphs(data_dir, run_dir / "graphs")
     train(task, config.loop, folder, console)
+
+
+def _check_network(used: Path, config: Any) -> None:
+    """A run goes on only with the network of its checkpoints; the rest of a config may change."""
+    if checkpoint.newest(used.parent) is None or not used.exists():
+        return
+    known, wanted = configs.plain(configs.load(used, config)), configs.plain(config)
+    for name in ("architecture", "network"):
+        if known.get(name) != wanted.get(name):
+            raise OptionError(
+                f"{used.parent} was begun with {name} {known[name]}, not {wanted[name]}; "
+                "go on without --config or train into a new RUN_DIR"
+            )
 
 
 def _check_data(path: Path, data: PreparedData, needs: tuple[str, ...]) -> None:

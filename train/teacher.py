@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 from transformers import AutoConfig, HubertModel
@@ -42,7 +43,7 @@ def load(source: str, layer: int | None = None) -> Teacher:
     try:
         config = AutoConfig.from_pretrained(source)
         weights = load_file(str(cached_file(source, WEIGHTS)))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise MoksoriError(f"{source} is no folder or hub id with config.json and {WEIGHTS}: {error}") from None
     if config.model_type not in LOADERS:
         raise MoksoriError(f"{source} is a '{config.model_type}'; teachers are {', '.join(LOADERS)}")

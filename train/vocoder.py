@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -120,6 +120,11 @@ class VocoderTask:
         transform = torch.stft(padded, spec.n_fft, spec.hop, window=window, center=False, return_complex=True)
         magnitude = torch.sqrt(transform.real**2 + transform.imag**2 + 1e-12)
         return torch.log((self._filters.to(audio.device) @ magnitude).clamp(min=mel.FLOOR))
+
+
+def fitted(config: VocoderConfig, data: PreparedData) -> VocoderConfig:
+    """``config`` with the widths that the data dictates."""
+    return replace(config, network=replace(config.network, mel_bins=data.spec.bins, n_fft=data.spec.n_fft))
 
 
 def excitation(crop: Crop, spec: mel.MelSpec, seed: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -1,0 +1,81 @@
+"""The demo's recipe: its scripts start, and its configs say what the programs understand."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from moksori.export.voice import About
+from moksori.models.whisper import WhisperConfig, WhisperContent
+from moksori.train import config as configs
+from moksori.train.denoiser import DenoiserConfig, build
+from moksori.train.vocoder import VocoderConfig
+
+RECIPE = Path(__file__).resolve().parents[1] / "train" / "recipes" / "demo"
+DEFAULTS: dict[str, Any] = {"about": About(), "denoiser": DenoiserConfig(), "vocoder": VocoderConfig()}
+
+
+@pytest.mark.parametrize("script", ["fetch", "teacher", "run"])
+def test_a_script_starts(script: str, tmp_path: Path) -> None:
+    """From any folder, as `python path/to/script.py --help`: all that it imports is there."""
+    path = RECIPE / f"{script}.py"
+    done = subprocess.run([sys.executable, path, "--help"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("Usage: ")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("path", sorted(RECIPE.glob("*.yaml")), ids=lambda path: path.name)
+def test_a_config_is_understood(path: Path) -> None:
+    """Every key is known, and what the file says is what comes of it."""
+    said = yaml.safe_load(path.read_text(encoding="utf-8"))
+    loaded = configs.plain(configs.load(path, DEFAULTS[path.stem]))
+    for name, value in said.items():
+        found = loaded[name]
+        assert found == value or {key: found[key] for key in value} == value
+
+
+def test_the_denoiser_of_the_recipe_can_be_built() -> None:
+    config = configs.load(RECIPE / "denoiser.yaml", DenoiserConfig())
+    assert sum(parameter.numel() for parameter in build(config, 100, 128, 7).parameters()) < 10_000_000
+
+
+def recipe(name: str) -> types.ModuleType:
+    spec = importlib.util.spec_from_file_location(f"recipe_{name}", RECIPE / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_whispers_weights_get_the_names_of_our_network() -> None:
+    """ctranslate2's encoder variables, of which q, k and v are one matrix, become every parameter of WhisperContent."""
+    width, rng = 8, np.random.default_rng(0)
+    names = {
+        "layer_0/self_attention/linear_0": (3 * width, width),
+        "layer_0/self_attention/linear_1": (width, width),
+        "layer_0/ffn/linear_0": (4 * width, width),
+        "layer_0/ffn/linear_1": (width, 4 * width),
+        "conv1": (width, 80, 3),
+        "conv2": (width, width, 3),
+    }
+    given = {f"encoder/{name}/weight": rng.standard_normal(shape) for name, shape in names.items()}
+    given |= {f"encoder/{name}/bias": rng.standard_normal(shape[0]) for name, shape in names.items()}
+    for norm in ("layer_norm", "layer_0/self_attention/layer_norm", "layer_0/ffn/layer_norm"):
+        given |= {f"encoder/{norm}/{kind}": rng.standard_normal(width) for kind in ("gamma", "beta")}
+    given["encoder/position_encodings/encodings"] = rng.standard_normal((1500, width))
+    found = {k.removeprefix("encoder."): v for k, v in recipe("teacher").encoder(given).items()}
+    ours = WhisperContent(WhisperConfig(width=width, layers=1, heads=2)).state_dict()
+    assert {k: v.shape for k, v in found.items()} == {k: tuple(v.shape) for k, v in ours.items()}
+    fused = given["encoder/layer_0/self_attention/linear_0/weight"].astype(np.float32)
+    for at, name in enumerate(("q_proj", "k_proj", "v_proj")):
+        part = found[f"layers.0.self_attn.{name}.weight"]
+        np.testing.assert_array_equal(part, fused[at * width : (at + 1) * width])
