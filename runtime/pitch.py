@@ -2,30 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from moksori.runtime import crepe
+from moksori.runtime.crepe import Session
+from moksori.runtime.errors import OptionError
 
 Array = NDArray[np.float32]
 
 RATE = 16_000  # Hz, what every tracker hears
 SILENCE_PEAK = 1e-3  # full scale; below it a tracker sees only its own floor and answers at random
-
-CREPE_FRAME = 1024  # samples
-CREPE_HOP = 160  # samples, 10 ms
-CREPE_BATCH = 512  # frames in one run; bounds the memory of the widest activation
-CREPE_BINS = 360
-CENTS_PER_BIN = 20
-CREPE_CENTS_OFFSET = 1997.3794084376191  # bin 0 in cents above 10 Hz (Kim et al. 2018)
+SWIFT_HOP = 256  # samples, 16 ms
+SHORTEST = 1024  # samples; less is padded
+NEIGHBOURHOOD = 0.1  # seconds on each side that say in which octave a frame is
+ASTRAY = 200.0  # cents; a jump that misses the octave by more is no octave error
 
 
-class Session(Protocol):
-    """What this package needs of a loaded graph (devices.Session, onnxruntime.InferenceSession)."""
+@dataclass(frozen=True)
+class Options:
+    """How a track is made from what the graph says.
 
-    def run(self, outputs: None, inputs: Mapping[str, NDArray[Any]], /) -> list[Array]: ...
+    ``hop`` (seconds) and ``decoder`` are CREPE's; SwiftF0 has a hop of its own, 16 ms, and decodes in its graph.
+    ``median`` and ``mean`` are frames, odd; 1 leaves a track as it is. Frames whose confidence is under ``threshold``
+    are left out of the smoothing and of the octave guard, and are best taken for unvoiced.
+    """
+
+    hop: float = 0.010
+    decoder: str = "weighted"
+    median: int = 1
+    mean: int = 1
+    octave_guard: bool = False
+    threshold: float = 0.5
+
+
+# What benchmarks/pitch.py found best: Viterbi's path needs no guard, and smoothing blurs vibrato more than it mends.
+DEFAULTS = {"swift": Options(octave_guard=True), "crepe": Options(decoder="viterbi", threshold=0.3)}
 
 
 @dataclass(frozen=True)
@@ -38,46 +52,62 @@ class Track:
 
 
 class Tracker:
-    """Runs a pitch graph of one of the known kinds ("swift" or "crepe") over 16 kHz audio."""
+    """Runs a pitch graph of one of the known kinds ("swift" or "crepe") over 16 kHz audio, as DEFAULTS has it.
 
-    def __init__(self, session: Session, kind: str, fmin: float, fmax: float) -> None:
+    Raises:
+        OptionError: ``options`` hold an unknown decoder, a hop of no whole samples, or an even window.
+    """
+
+    def __init__(self, session: Session, kind: str, fmin: float, fmax: float, options: Options | None = None) -> None:
         self.session, self.fmin, self.fmax = session, fmin, fmax
+        self.options = options or DEFAULTS[kind]
         self._track = {"swift": self._swift, "crepe": self._crepe}[kind]
+        self._hop = _samples(self.options.hop)
+        if self.options.decoder not in crepe.DECODERS:
+            raise OptionError(f"there is no decoder '{self.options.decoder}'; use {' or '.join(crepe.DECODERS)}")
+        if any(width < 1 or width % 2 == 0 for width in (self.options.median, self.options.mean)):
+            raise OptionError("the windows of median and mean must be odd numbers of frames")
 
     def track(self, audio: Array) -> Track:
         """Track ``audio`` [n] at 16 kHz; any length from one sample on."""
-        track = self._track(np.pad(audio, (0, max(0, CREPE_FRAME - len(audio)))))
+        track = self._track(np.pad(audio, (0, max(0, SHORTEST - len(audio)))))
         inside = (track.f0 >= self.fmin) & (track.f0 <= self.fmax)
-        return Track(track.times, track.f0, np.where(inside, track.confidence, 0).astype(np.float32))
+        track = Track(track.times, track.f0, np.where(inside, track.confidence, 0).astype(np.float32))
+        return refined(track, self.options)
 
     def _swift(self, audio: Array) -> Track:
         """SwiftF0 (Nieradzik 2025): one frame every 256 samples, centred on its first sample."""
-        hop = 256
         f0, confidence = (output[0] for output in self.session.run(None, {"audio": audio[None]}))
-        peaks = np.abs(np.pad(audio, (0, max(0, len(f0) * hop - len(audio))))[: len(f0) * hop]).reshape(-1, hop).max(1)
+        length = len(f0) * SWIFT_HOP
+        padded = np.pad(audio, (0, max(0, length - len(audio))))[:length]
+        peaks = np.abs(padded).reshape(-1, SWIFT_HOP).max(1)
         confidence = np.where(peaks < SILENCE_PEAK, 0, confidence)
-        return Track(np.arange(len(f0)) * (hop / RATE), f0, confidence.astype(np.float32))
+        return Track(np.arange(len(f0)) * (SWIFT_HOP / RATE), f0, confidence.astype(np.float32))
 
     def _crepe(self, audio: Array) -> Track:
-        """CREPE: 1024-sample frames centred every 10 ms; f0 is the salience-weighted mean around the peak."""
-        padded = np.pad(audio, CREPE_FRAME // 2)
-        frames = np.lib.stride_tricks.sliding_window_view(padded, CREPE_FRAME)[::CREPE_HOP]
-        runs = range(0, len(frames), CREPE_BATCH)
-        batches = (np.ascontiguousarray(frames[i : i + CREPE_BATCH]) for i in runs)
-        salience = np.concatenate([self.session.run(None, {"frames": batch})[0] for batch in batches])
-        confidence = np.where(np.abs(frames).max(1) < SILENCE_PEAK, 0, salience.max(1))
-        times = np.arange(len(frames)) * (CREPE_HOP / RATE)
-        return Track(times, weighted_argmax(salience), confidence.astype(np.float32))
+        """CREPE: f0 is the salience-weighted mean around the bin that the decoder chose among those in range."""
+        salience, loudest = crepe.salience(self.session, audio, self._hop)
+        salience = crepe.within(salience, self.fmin, self.fmax)
+        bins = crepe.DECODERS[self.options.decoder](salience)
+        confidence = np.where(loudest < SILENCE_PEAK, 0, np.take_along_axis(salience, bins[:, None], 1)[:, 0])
+        times = np.arange(len(salience)) * (self._hop / RATE)
+        return Track(times, crepe.frequencies(salience, bins), confidence.astype(np.float32))
 
 
-def weighted_argmax(salience: Array) -> Array:
-    """CREPE's decoding: mean of the nine bins around the peak, weighted by salience. [F, 360] -> f0 [F] Hz."""
-    peak = salience.argmax(1)
-    around = np.clip(peak[:, None] + np.arange(-4, 5), 0, CREPE_BINS - 1)
-    inside = np.abs(around - peak[:, None]) == np.abs(np.arange(-4, 5))  # bins past either end count once
-    weights = np.take_along_axis(salience, around, 1) * inside
-    cents = (weights * (CENTS_PER_BIN * around + CREPE_CENTS_OFFSET)).sum(1) / np.maximum(weights.sum(1), 1e-9)
-    return from_cents(cents)
+def refined(track: Track, options: Options) -> Track:
+    """The track with the octave guard, then the median, then the mean of ``options`` applied."""
+    log_f0 = np.where(track.confidence >= options.threshold, np.log2(np.maximum(track.f0, 1)), np.nan)
+    refined_f0 = log_f0
+    if options.octave_guard and len(track.times) > 1:
+        refined_f0 = _guarded(refined_f0, round(NEIGHBOURHOOD / (track.times[1] - track.times[0])))
+    if options.median > 1:
+        refined_f0 = _median(refined_f0, options.median)
+    if options.mean > 1:
+        around = _around(refined_f0, options.mean)
+        heard = ~np.isnan(around)
+        refined_f0 = np.where(np.isnan(log_f0), np.nan, np.nansum(around, 1) / np.maximum(heard.sum(1), 1))
+    changed = ~np.isnan(log_f0) & (refined_f0 != log_f0)
+    return Track(track.times, np.where(changed, 2**refined_f0, track.f0).astype(np.float32), track.confidence)
 
 
 def at_times(track: Track, times: NDArray[np.floating], threshold: float) -> tuple[Array, NDArray[np.bool_]]:
@@ -102,6 +132,34 @@ def transpose(f0: Array, semitones: float) -> Array:
     return (f0 * np.float32(2 ** (semitones / 12))).astype(np.float32)
 
 
-def from_cents(cents: NDArray[np.floating]) -> Array:
-    """Cents above 10 Hz -> Hz."""
-    return (10 * 2 ** (cents / 1200)).astype(np.float32)
+def _guarded(log_f0: NDArray[np.floating], reach: int) -> NDArray[np.floating]:
+    """Octaves [F] (NaN unvoiced) with strays brought home.
+
+    A frame that lies whole octaves, give or take 200 cents, from the median of its neighbourhood is moved by them.
+    The median follows the majority: a leap that is held for longer than the reach stays where it was sung.
+    """
+    away = log_f0 - _median(log_f0, 2 * reach + 1)
+    octaves = np.round(away)
+    astray = np.abs(away - octaves) <= ASTRAY / 1200
+    return np.where(astray, log_f0 - octaves, log_f0)
+
+
+def _median(values: NDArray[np.floating], width: int) -> NDArray[np.floating]:
+    """Running median [F] over ``width`` frames, of those that are not NaN; NaN stays NaN."""
+    around = np.sort(_around(values, width), axis=1)  # NaN comes last
+    count = np.maximum((~np.isnan(around)).sum(1), 1)
+    middle = np.take_along_axis(around, np.stack([(count - 1) // 2, count // 2], 1), 1).mean(1)
+    return np.where(np.isnan(values), np.nan, middle)
+
+
+def _around(values: NDArray[np.floating], width: int) -> NDArray[np.floating]:
+    """[F] -> [F, width], centred, NaN beyond the ends."""
+    padded = np.pad(values, width // 2, constant_values=np.nan)
+    return np.lib.stride_tricks.sliding_window_view(padded, width)
+
+
+def _samples(hop: float) -> int:
+    samples = round(hop * RATE)
+    if samples < 1 or abs(samples - hop * RATE) > 1e-6:
+        raise OptionError(f"a hop of {1000 * hop:g} ms is no whole number of samples at 16 kHz; use 0.005 or 0.01 s")
+    return samples

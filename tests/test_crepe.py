@@ -47,6 +47,28 @@ def test_salience_is_torchcrepes(capacity: str, theirs: types.ModuleType) -> Non
         np.testing.assert_allclose(ours(frames).numpy(), original(normal).numpy(), atol=2e-6)
 
 
+@pytest.mark.parametrize("capacity", ["tiny", "full"])
+def test_the_spectral_form_is_the_same_function(capacity: str) -> None:
+    network = pitch.load_crepe(capacity)
+    frames = torch.randn(3, crepe.WINDOW, generator=torch.Generator().manual_seed(3))
+    with torch.inference_mode():
+        np.testing.assert_allclose(crepe.spectral(network)(frames).numpy(), network(frames).numpy(), atol=2e-6)
+
+
+@pytest.mark.parametrize("positions", [128, 64, 32, 16, 8])
+def test_a_correlation_by_spectra_is_numpys(positions: int) -> None:
+    """Impulses at either end and in between, where a transform that is too short would wrap around."""
+    generator = np.random.default_rng(positions)
+    taps = generator.standard_normal((1, 1, 64))
+    values = np.zeros((3, positions))
+    values[0, 0] = values[1, -1] = 1
+    values[2] = generator.standard_normal(positions)
+    wanted = [np.correlate(np.pad(row, (31, 32)), taps[0, 0], "valid") + 0.5 for row in values]
+    layer = crepe.Correlation(positions)
+    given = (torch.from_numpy(array).float() for array in (values[:, None], taps, np.array([0.5])))
+    np.testing.assert_allclose(layer(*given)[:, 0].numpy(), wanted, atol=1e-5)
+
+
 @pytest.mark.parametrize("hertz", [55.0, 110.0, 220.0, 441.3, 880.0, 1500.0])
 def test_a_voice_like_tone_has_its_peak_at_its_pitch(hertz: float) -> None:
     network = pitch.load_crepe("tiny")
