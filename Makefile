@@ -43,7 +43,7 @@ clean: ## remove environments, caches and build output (not training work)
 
 .venv-dev/installed: $(NEEDS)
 	$(call environment,.venv-dev)
-	.venv-dev/bin/python $(PINNED) --no-build-isolation --editable ".[cpu,plot,train,export,eval,dev]"
+	.venv-dev/bin/python $(PINNED) --no-build-isolation --editable ".[cpu,plot,video,train,export,eval,dev]"
 	.venv-dev/bin/python $(PINNED) --no-deps $(ALONE)
 	@touch $@
 

@@ -21,6 +21,8 @@ Examples:
   svc-export run/ my_voice/
   svc-export run/ my_voice.zip --speakers heart,f001 --precision int8
   svc-export run/ content.onnx --content-only
+  svc-export --pitch crepe
+  svc-export --teacher facebook/hubert-base-ls960 --layer 9 content.onnx
   svc-export --inspect my_voice.zip
 """
 
@@ -52,6 +54,15 @@ Examples:
 )
 @click.option("--zip", "as_zip", is_flag=True, help="Write VOICE.zip instead of a folder.")
 @click.option("--force", is_flag=True, help="Replace a voice that exists.")
+@click.option(
+    "--pitch", "tracker", metavar="NAME", help="Write the graph of crepe or crepe-tiny for svc-prepare, and exit."
+)
+@click.option(
+    "--teacher",
+    metavar="DIR|HUB_ID",
+    help="Write the content graph of a Whisper, HuBERT or ContentVec for svc-prepare, and exit.",
+)
+@click.option("--layer", type=click.IntRange(1), metavar="N", help="Of a HuBERT teacher.  [default: its last]")
 @click.option("--inspect", metavar="VOICE", help="Print what a voice is, check its files, and exit.")
 @click.version_option(package_name="moksori")
 def main(
@@ -65,6 +76,9 @@ def main(
     content_only: bool,
     as_zip: bool,
     force: bool,
+    tracker: str | None,
+    teacher: str | None,
+    layer: int | None,
     inspect: str | None,
 ) -> None:
     """Write the networks in RUN_DIR (trained by svc-train) as VOICE, a folder or .zip for svc-run.
@@ -75,6 +89,15 @@ def main(
     console = Console()
     if inspect is not None:
         _inspect(inspect, console)
+        return
+    if tracker is not None or teacher is not None:
+        from moksori.export import extractors
+
+        if voice is not None:
+            raise OptionError("--pitch and --teacher write one file: name it, or nothing, and svc-prepare finds it")
+        proof = extractors.tracker(tracker, run_dir) if tracker else extractors.teacher(str(teacher), layer, run_dir)
+        _show([proof], console)
+        console.print(f"{click.format_filename(proof.path)}", markup=False, highlight=False, soft_wrap=True)
         return
     if run_dir is None or voice is None:
         raise OptionError("name a RUN_DIR and a VOICE, as in: svc-export run/ my_voice/ (svc-export --help)")

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import logging
-import re
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -16,18 +14,14 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
+from moksori.runtime.decoder import BLOCK_FRAMES, decoded, opened
 from moksori.runtime.errors import AudioError, OptionError
 from moksori.runtime.files import atomic_path
 
 Array = NDArray[np.float32]
 
-log = logging.getLogger(__name__)
-
 QUALITY = "HQ"  # soxr's 20-bit quality
-LOWEST_RATE_HZ, HIGHEST_RATE_HZ = 1_000, 3_072_000
 WAV_LIMIT_BYTES = 2**32 - 4096  # sizes in a WAV header are 32-bit
-_BLOCK_FRAMES = 1 << 13  # decoded or encoded at once; long ones overflow the stack of libsndfile's Vorbis encoder
-_UNKNOWN_FRAMES = 2**62  # libsndfile reports about 2**63 when a stream does not tell its length
 
 
 @dataclass(frozen=True)
@@ -65,7 +59,7 @@ def info(path: Path) -> Info:
     Raises:
         AudioError: missing, a folder, empty, not audio, or without a single sample.
     """
-    with _opened(Path(path)) as file:
+    with opened(Path(path)) as file:
         return Info(file.samplerate, file.channels, file.frames)
 
 
@@ -165,8 +159,8 @@ class Writer:
             raise AudioError(f"{self.path} would pass 4 GiB, more than WAV can hold: write FLAC instead")
         samples = np.clip(samples, -1, 1)
         try:
-            for start in range(0, len(samples), _BLOCK_FRAMES):
-                self._file.write(samples[start : start + _BLOCK_FRAMES])
+            for start in range(0, len(samples), BLOCK_FRAMES):
+                self._file.write(samples[start : start + BLOCK_FRAMES])
         except (soundfile.SoundFileError, AssertionError, OSError) as error:  # a short write is an assertion there
             raise self._unwritable() from error
 
@@ -201,51 +195,16 @@ class Writer:
 _BYTES = {"PCM_S8": 1, "PCM_U8": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8}
 
 
-class _Sequential(soundfile.SoundFile):
-    """soundfile seeks to where it is after each read, which makes libsndfile's MP3 decoder click at every block."""
-
-    def seekable(self) -> bool:
-        return False
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
-    """An open file that holds at least one frame, or an AudioError in one sentence."""
-    if path.is_dir():
-        raise AudioError(f"{path} is a folder: name an audio file")
-    try:
-        if path.stat().st_size == 0:
-            raise AudioError(f"{path} is empty (0 bytes): export or download it again")
-    except FileNotFoundError as error:
-        raise AudioError(f"{path} does not exist: check the name") from error
-    except (OSError, ValueError) as error:
-        raise AudioError(f"{path} cannot be read ({error}): check the name and its permissions") from error
-    try:
-        file = _Sequential(path)
-    except (soundfile.SoundFileError, TypeError, ValueError) as error:  # TypeError: headerless audio by its suffix
-        try:
-            path.open("rb").close()
-        except OSError as reason:
-            raise AudioError(f"{path} cannot be read ({reason.strerror}): check its permissions") from reason
-        raise AudioError(f"{path} is not audio that can be read here: convert it to WAV or FLAC first") from error
-    with file:
-        if file.frames <= 0:
-            raise AudioError(f"{path} holds no sound (0 samples): record or export it again")
-        if not LOWEST_RATE_HZ <= file.samplerate <= HIGHEST_RATE_HZ:
-            raise AudioError(f"{path} says its sample rate is {file.samplerate} Hz, which is damage: export it again")
-        yield file
-
-
 def _resampled(path: Path, rate: int) -> Iterator[Array]:
-    with _opened(path) as file:
+    with opened(path) as file:
         source = file.samplerate
-        decoded = _decoded(file, path)
+        pieces = decoded(file, path)
         if source == rate:
-            yield from decoded
+            yield from pieces
             return
         total = given = 0
         stream = soxr.ResampleStream(source, rate, 1, dtype="float32", quality=QUALITY)
-        for piece, last in _with_last(decoded):
+        for piece, last in _with_last(pieces):
             total += len(piece)
             out = stream.resample_chunk(piece, last=last)
             length = max(1, round(total * rate / source))
@@ -254,39 +213,6 @@ def _resampled(path: Path, rate: int) -> Iterator[Array]:
             given += len(out)
             if len(out):
                 yield out
-
-
-def _decoded(file: soundfile.SoundFile, path: Path) -> Iterator[Array]:
-    """Mono pieces [n] at the file's own rate, until the end or the first frame that cannot be decoded."""
-    expected = _declared_frames(file)
-    position = 0
-    while True:
-        try:
-            piece = file.read(_BLOCK_FRAMES, dtype="float32", always_2d=True)
-        except soundfile.SoundFileError:  # FLAC cut short: the decoder loses its place
-            break
-        if not len(piece):
-            break
-        bad = ~np.isfinite(piece).all(axis=1)
-        if bad.any():
-            time = (position + int(bad.argmax())) / file.samplerate
-            raise AudioError(f"{path} has a NaN or infinite sample at {time:.3f} s: repair or export it again")
-        position += len(piece)
-        yield np.ascontiguousarray(piece[:, 0]) if file.channels == 1 else piece.mean(axis=1, dtype=np.float32)
-    if position == 0:
-        raise AudioError(f"{path} is damaged, nothing in it can be decoded: export or download it again")
-    if expected < _UNKNOWN_FRAMES and position < expected:
-        length, whole = position / file.samplerate, expected / file.samplerate
-        log.warning("%s is cut short: %.2f s of %.2f s can be decoded, the rest is missing", path, length, whole)
-
-
-def _declared_frames(file: soundfile.SoundFile) -> int:
-    """Length by the header; libsndfile lowers ``frames`` to what is there and tells the rest only in its log."""
-    match = re.search(r"^ *(?:data|SSND) *: (\d+) \(should be (\d+)\)", file.extra_info, re.MULTILINE)
-    if match is None or int(match[1]) >= 2**32 - 2**16:  # written to a pipe: the length was never known
-        return int(file.frames)
-    declared, real = int(match[1]), max(1, int(match[2]))
-    return round(file.frames * declared / real)
 
 
 def _with_last(pieces: Iterable[Array]) -> Iterator[tuple[Array, bool]]:

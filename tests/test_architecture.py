@@ -19,11 +19,11 @@ MAY_IMPORT = {
     "voices": set(),
     "train": {"runtime", "models"},
     "export": {"runtime", "models", "train"},
-    "benchmarks": {"runtime", "train.judge", "train.measures"},
+    "benchmarks": {"runtime", "export.pitch", "train.judge", "train.measures"},
 }
 RUNTIME_NEEDS = {"numpy", "onnxruntime", "soundfile", "soxr", "click", "rich"}
 # A module that serves an optional extra may import what that extra brings.
-RUNTIME_EXTRAS = {"plot": {"matplotlib"}, "backends": {"onnxruntime_ep_webgpu"}}
+RUNTIME_EXTRAS = {"plot": {"matplotlib"}, "backends": {"onnxruntime_ep_webgpu"}, "video": {"av"}}
 FORBIDDEN = ("torch", "transformers", "librosa", "scipy", "onnx", "matplotlib", "safetensors")
 
 IMPORT_EVERYTHING = """

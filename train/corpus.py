@@ -5,17 +5,18 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from moksori.runtime import video
 from moksori.runtime.errors import OptionError
 from moksori.runtime.files import read_json, sha256, write_json
 from moksori.train.features import Place, Settings
 
 SUFFIXES = frozenset(  # what a folder of recordings may hold, readable or not; files of other names are notes
     f".{name}"
-    for name in "wav wave flac ogg oga opus mp3 aif aiff aifc au caf w64 rf64 m4a mp4 aac wma webm mka ape wv".split()
-)
+    for name in "wav wave flac ogg oga opus mp3 aif aiff aifc au caf w64 rf64".split()
+) | (video.SUFFIXES - {".ts"})  # a folder may well hold TypeScript
 
 
 @dataclass(frozen=True)
@@ -29,9 +30,12 @@ class Source:
 
 @dataclass(frozen=True)
 class Record:
-    """What came of a source: its slices as (id, seconds), or the sentence why it has none."""
+    """What came of a source: its slices as (id, seconds), or the sentence why it has none.
 
-    key: str
+    ``keys`` names what is complete, by product; a record without the audio's is never kept.
+    """
+
+    keys: dict[str, str]
     sha256: str
     size: int
     modified_ns: int
@@ -72,7 +76,10 @@ def check_folders(audio_dir: Path, data_dir: Path) -> None:
 
 
 def record(source: Source, data_dir: Path, settings: Settings) -> Record | None:
-    """What is known of a source, or None when it has to be prepared. A file of the same size and time is the same."""
+    """What is known of a source whose audio is cut as ``settings`` ask; its features may be older.
+
+    None when it has to be decoded. A file of the same size and time is the same.
+    """
     try:
         known = read_json(_record_path(source, data_dir))
         old = Record(**{**known, "slices": tuple((str(name), float(length)) for name, length in known["slices"])})
@@ -80,14 +87,23 @@ def record(source: Source, data_dir: Path, settings: Settings) -> Record | None:
     except (OSError, ValueError, TypeError, KeyError):
         return None
     same = (old.size, old.modified_ns) == (status.st_size, status.st_mtime_ns)
-    if old.key != settings.key(old.sha256 if same else sha256(source.path)):
+    digest = old.sha256 if same else sha256(source.path)
+    if old.keys.get("audio") != settings.keys(digest)["audio"]:
         return None
+    if not same:
+        old = replace(old, size=status.st_size, modified_ns=status.st_mtime_ns)
+        keep_record(source, data_dir, old)
     places = (Place(data_dir, source.speaker, name) for name, _ in old.slices)
     return old if all(place.flac.is_file() and place.npz.is_file() for place in places) else None
 
 
 def keep_record(source: Source, data_dir: Path, record: Record) -> None:
     write_json(_record_path(source, data_dir), asdict(record))
+
+
+def forget_record(source: Source, data_dir: Path) -> None:
+    """Before its slices change: a run that is killed among them must not be believed."""
+    _record_path(source, data_dir).unlink(missing_ok=True)
 
 
 def remove_others(data_dir: Path, places: list[Place], sources: list[Source]) -> None:
@@ -101,6 +117,8 @@ def remove_others(data_dir: Path, places: list[Place], sources: list[Source]) ->
         for path in sorted((data_dir / folder).glob("*")):
             if path.is_dir() and not any(path.iterdir()):
                 path.rmdir()
+    for path in data_dir.glob(".*.part*"):
+        path.unlink()
 
 
 def _record_path(source: Source, data_dir: Path) -> Path:

@@ -14,13 +14,25 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
+BLAS_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 @contextmanager
 def pool(jobs: int) -> Iterator[Executor]:
-    """An executor of ``jobs`` fresh processes; with one job, it runs at once in this one."""
+    """An executor of ``jobs`` fresh processes of one thread each; with one job, it runs at once in this one."""
     executor = _Here() if jobs == 1 else ProcessPoolExecutor(jobs, get_context("spawn"), _begin)
+    before = {name: os.environ.get(name) for name in BLAS_THREADS}
     try:
+        os.environ.update(dict.fromkeys(BLAS_THREADS, "1"))  # the processes begin with the first tasks, and inherit it
         yield executor
     finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
         executor.shutdown(cancel_futures=True)
 
 

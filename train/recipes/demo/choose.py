@@ -16,8 +16,8 @@ from moksori.train import checkpoint
 from moksori.train.judge import Clip, Judge, Verdict, score
 from moksori.train.measures import Recogniser, Sound
 
-NEWEST = 4  # checkpoints that are judged
-CLIPS = 3  # of each held-out speaker
+NEWEST = 3  # checkpoints that are judged
+CLIPS = 2  # of each held-out speaker
 SPOKEN = {"ast_en": "en", "ast_es": "es", "ast_ru": "ru"}  # folder of a held-out speaker -> language
 KEYS = {"heart": 0.0, "f001": 12.0}  # semitones from speech near 200 Hz into what a target was trained on
 REFERENCES = 6

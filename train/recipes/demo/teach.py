@@ -1,4 +1,4 @@
-"""The demo's content graph: a teacher's encoder with a unit map that forgets the speaker, fitted on some of the audio."""
+"""The content graph: a teacher's encoder with a unit map that forgets the speaker, fitted on some of the audio."""
 
 from __future__ import annotations
 
