@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -210,6 +211,7 @@ def test_ctrl_c_leaves_no_trace(voice: Path, work: Path) -> None:
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "MOKSORI_THREADS": "1"},
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # a background job may inherit it ignored
     )
     deadline = time.monotonic() + 60
     while not (out.is_dir() and any(out.iterdir())) and process.poll() is None:
