@@ -16,11 +16,17 @@ import yaml
 from moksori.export.voice import About
 from moksori.models.whisper import WhisperConfig, WhisperContent
 from moksori.train import config as configs
+from moksori.train.content import ContentConfig
 from moksori.train.denoiser import DenoiserConfig, build
 from moksori.train.vocoder import VocoderConfig
 
 RECIPE = Path(__file__).resolve().parents[1] / "train" / "recipes" / "demo"
-DEFAULTS: dict[str, Any] = {"about": About(), "denoiser": DenoiserConfig(), "vocoder": VocoderConfig()}
+DEFAULTS: dict[str, Any] = {
+    "about": About(),
+    "content": ContentConfig(),
+    "denoiser": DenoiserConfig(),
+    "vocoder": VocoderConfig(),
+}
 
 
 @pytest.mark.parametrize("script", ["fetch", "teacher", "run"])

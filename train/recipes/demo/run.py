@@ -1,4 +1,4 @@
-"""Make the demo voice again from packages: fetch, teach, prepare, train two networks, choose, export.
+"""Make the demo voice again from packages: fetch, teach, prepare, train three networks, choose, export.
 
 python train/recipes/demo/run.py [--work build/demo]
 
@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 import click
-from choose import choose
+from choose import choose, student_is_ready
 from teach import teach
 
 from moksori.export.pitch import export_swift
@@ -57,12 +57,13 @@ def _main(work: Path, voice: Path) -> None:
     _arrange(work)
     graph_options: list[str | Path] = ["--content", graphs / "content.onnx", "--pitch", graphs / "pitch.onnx"]
     _python("-m", "moksori.train.prepare", work / "train_audio", work / "data", *graph_options)
-    for role in ("vocoder", "denoiser"):
+    for role in ("vocoder", "denoiser", "content"):
         _python("-m", "moksori.train.cli", role, work / "data", run, "--config", HERE / f"{role}.yaml")
     about = configs.load(HERE / "about.yaml", About())
     step = choose(run, work, TARGETS, about)
-    click.echo(f"shipping the denoiser of step {step}")
-    export_voice(run, voice, Choices("demo", TARGETS, force=True), about)
+    student = student_is_ready(run, work, TARGETS, about)
+    click.echo(f"shipping the denoiser of step {step} and the {'student' if student else 'teacher'}'s content network")
+    export_voice(run, voice, Choices("demo", TARGETS, student=student, force=True), about)
     click.echo(f"wrote {voice}")
 
 
