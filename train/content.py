@@ -46,11 +46,7 @@ class ContentTask:
             self.data, self._collate, seed=self.config.loop.seed, start=step, size=self.config.batch, frames=frames,
             balance=self.data.balance(self.config.speaker_weights), variants=False,
         )  # fmt: skip
-        try:
-            for batch in stream:
-                yield {name: torch.from_numpy(value).to(device) for name, value in batch.items()}
-        finally:
-            stream.close()
+        return dataset.tensors(stream, device)
 
     def losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         units = resample_units(self.network(batch["audio"]), batch["position"])

@@ -10,7 +10,9 @@ from typing import Protocol
 
 import numpy as np
 import soundfile
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from moksori.runtime import content, mel
 from moksori.runtime.errors import MoksoriError
@@ -171,3 +173,12 @@ def batches(
         finally:
             for future in queue:
                 future.cancel()
+
+
+def tensors(stream: Generator[Batch], device: torch.device) -> Generator[dict[str, Tensor]]:
+    """The same batches as tensors on ``device``; closing it closes the stream."""
+    try:
+        for batch in stream:
+            yield {name: torch.from_numpy(value).to(device) for name, value in batch.items()}
+    finally:
+        stream.close()

@@ -55,11 +55,7 @@ class DenoiserTask:
             self.data, self._collate, seed=config.loop.seed, start=step, size=config.batch, frames=config.frames,
             balance=self.data.balance(config.speaker_weights),
         )  # fmt: skip
-        try:
-            for batch in stream:
-                yield {name: torch.from_numpy(value).to(device) for name, value in batch.items()}
-        finally:
-            stream.close()
+        return dataset.tensors(stream, device)
 
     def losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         units = batch["units"] + self.config.unit_noise * torch.randn_like(batch["units"])
