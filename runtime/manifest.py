@@ -11,15 +11,12 @@ from types import MappingProxyType
 from moksori.runtime import files, strict
 from moksori.runtime.errors import VoiceError
 from moksori.runtime.mel import MelSpec
+from moksori.runtime.samplers import SAMPLERS
 from moksori.runtime.strict import OneOf, Range, Text
 
 FILE = "voice.json"
 FORMAT_VERSION = 1
 ROLES = ("content", "pitch", "condition", "denoiser", "vocoder")
-SAMPLERS = {  # prediction -> the samplers that can use it
-    "velocity": ("euler", "heun", "ab2"),
-    "epsilon": ("ddim", "plms", "dpmpp2m", "unipc"),
-}
 LARGEST_FILE = 2**31 - 1  # bytes; a protobuf message holds no more
 LARGEST_VOICE = 4 * 2**30  # bytes
 LARGEST_MANIFEST = 2**20  # bytes

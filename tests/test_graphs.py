@@ -174,8 +174,15 @@ def test_metadata_must_agree(
         load(tiny_voice(tmp_path / "v", {"content": model}))
 
 
-def _prediction(spec: dict[str, Any]) -> None:
-    spec["denoiser"].update(prediction="epsilon", sampler="ddim")
+def test_the_denoiser_predicts_what_the_manifest_says(
+    tmp_path: Path, tiny_voice: TinyVoice, tiny_models: Models
+) -> None:
+    model = copy.deepcopy(tiny_models["denoiser"])
+    kept = {prop.key: prop.value for prop in model.metadata_props} | {"prediction": "epsilon"}
+    del model.metadata_props[:]
+    onnx.helper.set_model_props(model, kept)
+    with pytest.raises(VoiceError, match="denoiser graph .* says prediction 'epsilon'.*not 'velocity'"):
+        load(tiny_voice(tmp_path / "v", {"denoiser": model}))
 
 
 def _bins(spec: dict[str, Any]) -> None:
@@ -196,7 +203,6 @@ def _bins(spec: dict[str, Any]) -> None:
         (lambda spec: spec["mel"].update(n_fft=514, win=514), "vocoder graph .*257.*258"),
         (lambda spec: spec["pitch"].update(kind="crepe"), "pitch graph .* says kind 'swift' in its metadata"),
         (lambda spec: spec["vocoder"].update(kind="nsf_hifigan"), "vocoder graph .* says kind 'istft'"),
-        (_prediction, "denoiser graph .* says prediction 'velocity'"),
     ],
 )
 def test_graphs_must_fit_the_manifest(
