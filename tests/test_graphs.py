@@ -181,7 +181,7 @@ def test_the_denoiser_predicts_what_the_manifest_says(
     kept = {prop.key: prop.value for prop in model.metadata_props} | {"prediction": "epsilon"}
     del model.metadata_props[:]
     onnx.helper.set_model_props(model, kept)
-    with pytest.raises(VoiceError, match="denoiser graph .* says prediction 'epsilon'.*not 'velocity'"):
+    with pytest.raises(VoiceError, match=r"denoiser graph .* says prediction 'epsilon'.*not 'velocity'"):
         load(tiny_voice(tmp_path / "v", {"denoiser": model}))
 
 
