@@ -26,6 +26,7 @@ from moksori.runtime.files import read_json
 
 CLIP = Path(__file__).resolve().parent.parent / "tests" / "data" / "vocadito_10.flac"
 SHORT_SECONDS = 360.0
+MEMORY_CACHES = {"f0": ("--cache", "f0"), "units": ("--cache", "units", "--perturb", "1")}
 # Name, rate, channels: what a folder may well hold.
 FILES = (
     ("민지 🎤/노래 하나.wav", 44_100, 2),
@@ -121,18 +122,26 @@ def kills(plan: Plan) -> dict[str, Any]:
         prepare(source, target, *options)
         same += digest(target) == expected
         shutil.rmtree(target)
+        click.echo(f"kill {number + 1} of {plan.kills}: the same bytes {same} times", err=True)
     return {"kills": plan.kills, "killed_halfway": halfway, "same_bytes_in_the_end": same}
 
 
 def memory(plan: Plan) -> dict[str, Any]:
-    """Peak resident size of all processes together for a short and a long file, f0 only."""
-    peaks = {}
-    for name, seconds in (("short", SHORT_SECONDS), ("long", plan.long_seconds)):
+    """Peak resident size of all processes together for a short and a long file, with f0 only and with units."""
+    lengths = {"short": SHORT_SECONDS, "long": plan.long_seconds}
+    for name, seconds in lengths.items():
         loop(plan.work / name / "loop.flac", seconds)
-        target = plan.work / f"data-{name}"
-        peaks[name], _ = prepare(plan.work / name, target, "--cache", "f0", "--jobs", str(plan.jobs))
-        peaks[name]["audio_seconds"] = seconds
-    return {**peaks, "ratio": peaks["long"]["peak_memory_mb"] / peaks["short"]["peak_memory_mb"]}
+    found: dict[str, Any] = {}
+    for cache, options in MEMORY_CACHES.items():
+        peaks: dict[str, Any] = {}
+        for name, seconds in lengths.items():
+            target = plan.work / f"data-{cache}-{name}"
+            peaks[name], _ = prepare(plan.work / name, target, *options, "--jobs", str(plan.jobs))
+            peaks[name]["audio_seconds"] = seconds
+            shutil.rmtree(target)
+            click.echo(f"--cache {cache}, {seconds:g} s: {peaks[name]}", err=True)
+        found[cache] = {**peaks, "ratio": peaks["long"]["peak_memory_mb"] / peaks["short"]["peak_memory_mb"]}
+    return found
 
 
 def stages(plan: Plan) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Singing whose f0 is known exactly: real songs sung again by harmonics, and melodies, in rooms and in noise."""
+"""Singing whose f0 is known exactly: songs sung again by harmonics, and melodies, easy and hard, in rooms and noise."""
 
 from __future__ import annotations
 
@@ -8,48 +8,59 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from moksori.runtime.mel import hann
+from moksori.benchmarks.harmonics import FFT, HOP, RATE, Array, Clip, Manner, Numbers, envelopes, sing
 from moksori.train import measures
 
-Array = NDArray[np.float32]
-Numbers = NDArray[np.float64]
-
-RATE = 16_000  # Hz
-HOP = 80  # samples between control points, 5 ms
-FFT = 1024
-HIGHEST = 7_600.0  # Hz, of the partials
-ENVELOPE = 24  # samples of the cepstrum that are kept, 1.5 ms: the throat, not the harmonics
-BREATH = 0.05  # noise beside the harmonics
 SHORTEST = 10  # control points; shorter gaps and shorter sounds of a tracked contour are its mistakes
 DARKEST = 0.003  # of the loudest, 50 dB; real voices do not fall below, and torchcrepe calls silent what does
 FORMANTS = ((800, 1150, 2900, 3900), (350, 2000, 2800, 3600), (450, 800, 2830, 3800))  # Hz: a, e, o
+PLAIN = Manner()
+LEAPS = (-12, -12, 12, 12, 7, -5)  # semitones, of a yodel
 
 
-@dataclass(frozen=True, eq=False)
-class Clip:
-    """Audio [n] at 16 kHz with its f0 [T] in Hz and voicing [T], a point every 5 ms."""
+@dataclass(frozen=True)
+class Style:
+    """A way to sing a melody. Notes between two MIDI numbers; lengths and times in seconds, depths in semitones.
 
-    name: str
-    audio: Array
-    f0: Numbers
-    voiced: NDArray[np.bool_]
+    ``leaps`` are the steps from note to note (any within a fifth when empty); ``jitter`` is how much the f0 of a
+    period is off, as a share of it.
+    """
 
-    @property
-    def times(self) -> Numbers:
-        """Seconds [T]."""
-        return np.arange(len(self.f0)) * np.float64(HOP / RATE)
-
-
-def clips(song: Array, seconds: float) -> Iterator[Clip]:
-    """A low, a middle and a high singer of ``song`` [n] at 16 kHz, and a low and a high melody, all this long."""
-    song = song[: int(seconds * RATE)]
-    for semitones in (-5, 0, 12):
-        yield again(song, semitones)
-    yield melody("melody, low", 45, 60, seconds, seed=1)
-    yield melody("melody, high", 62, 79, seconds, seed=2)
+    low: int
+    high: int
+    lengths: tuple[float, float] = (0.2, 0.8)
+    leaps: tuple[int, ...] = ()
+    glide: float = 0.1
+    vibrato: tuple[float, float] = (0.2, 0.8)
+    jitter: float = 0.0
+    manner: Manner = PLAIN
 
 
-def again(song: Array, semitones: float) -> Clip:
+STYLES = {
+    "melody, low": Style(45, 60),
+    "melody, high": Style(62, 79),
+    "creaky bass": Style(31, 43, jitter=0.01, manner=Manner(breath=0.1, shimmer=0.3)),
+    "wide vibrato": Style(55, 74, lengths=(0.5, 1.2), vibrato=(1.0, 2.0)),
+    "breathy": Style(57, 72, manner=Manner(tilt=6.0, breath=0.4)),
+    "belted": Style(55, 69, manner=Manner(partials=(0.05, 1.0))),  # the throat is tuned to the second harmonic
+    "yodel": Style(48, 72, lengths=(0.12, 0.3), leaps=LEAPS, glide=0.03, vibrato=(0.0, 0.0)),
+    "soprano": Style(76, 88, manner=Manner(breath=0.1)),
+}
+
+
+def clips(song: Array, synthetic: Array, seconds: float) -> Iterator[Clip]:
+    """A low, a middle and a high singer of ``song`` [n] at 16 kHz, the like of ``synthetic``, and melodies of all
+    STYLES, each this long.
+    """
+    size = int(seconds * RATE)
+    for name, samples, moves in (("song", song, (-5, 0, 12)), ("Sinsy", synthetic, (-12, 0, 7))):
+        for semitones in moves:
+            yield again(f"{name}, {semitones:+d} semitones", samples[:size], semitones)
+    for number, (name, style) in enumerate(STYLES.items()):
+        yield melody(name, style, seconds, seed=number + 1)
+
+
+def again(name: str, song: Array, semitones: float) -> Clip:
     """A song with its own vowels and breath, and its contour by Praat, smoothed and moved, as the exact f0."""
     contour = measures.pitch(song)
     points = len(song) // HOP + 1
@@ -64,65 +75,32 @@ def again(song: Array, semitones: float) -> Clip:
     for value in (False, True):
         voiced = _without_short(voiced, value)
     f0 = 2 ** (octaves + semitones / 12)
-    return Clip(f"song, {semitones:+d} semitones", sing(f0, voiced, envelopes(song), seed=0), f0, voiced)
+    return Clip(name, sing(f0, voiced, envelopes(song), seed=0), f0, voiced)
 
 
-def melody(name: str, low: int, high: int, seconds: float, seed: int) -> Clip:
-    """Notes between two MIDI numbers with glides, vibrato, changing vowels and rests of breath."""
+def melody(name: str, style: Style, seconds: float, seed: int) -> Clip:
+    """Notes with glides, vibrato, changing vowels and rests of breath."""
     generator = np.random.default_rng(seed)
     points = int(seconds * RATE) // HOP + 1
     notes, vowels, vibrato, voiced = np.zeros(points), np.zeros((points, 3)), np.zeros(points), np.ones(points, bool)
-    start, note = 0, (low + high) / 2
+    start, note = 0, (style.low + style.high) / 2
     while start < points:
-        end = start + int(generator.uniform(0.2, 0.8) * RATE / HOP)
-        note = float(np.clip(note + generator.integers(-7, 8), low, high))
+        end = start + int(generator.uniform(*style.lengths) * RATE / HOP)
+        step = generator.choice(style.leaps) if style.leaps else generator.integers(-7, 8)
+        step = -step if not style.low <= note + step <= style.high else step
+        note = float(np.clip(note + step, style.low, style.high))
         notes[start:end] = note
         vowels[start:end, generator.integers(3)] = 1
         since = np.arange(len(notes[start:end])) * HOP / RATE
-        depth = generator.uniform(0.2, 0.8) * np.clip((since - 0.15) / 0.2, 0, 1)
+        depth = generator.uniform(*style.vibrato) * np.clip((since - 0.15) / 0.2, 0, 1)
         vibrato[start:end] = depth * np.sin(2 * np.pi * generator.uniform(4.5, 6.5) * since)
         if generator.random() < 0.35:
             voiced[end - 20 : end] = False
         start = end
-    glide = np.hanning(21) / np.hanning(21).sum()
-    notes = np.convolve(np.pad(notes, 10, mode="edge"), glide, "valid")
-    vowels = np.stack([np.convolve(np.pad(row, 10, mode="edge"), glide, "valid") for row in vowels.T], 1)
-    f0 = 440 * 2 ** ((notes + vibrato - 69) / 12)
-    return Clip(name, sing(f0, voiced, vowels @ np.array([_vowel(f) for f in FORMANTS]), seed), f0, voiced)
-
-
-def sing(f0: Numbers, voiced: NDArray[np.bool_], envelope: Numbers, seed: int) -> Array:
-    """Harmonics of exactly ``f0`` [T] under magnitudes ``envelope`` [T, 513], and breath: [(T - 1) * HOP] samples."""
-    generator = np.random.default_rng(seed)
-    length = (len(f0) - 1) * HOP
-    at, points = np.arange(length) / HOP, np.arange(len(f0))
-    phase = 2 * np.pi * np.cumsum(2 ** np.interp(at, points, np.log2(f0))) / RATE
-    total = np.zeros(length)
-    for k in range(1, int(HIGHEST / f0[voiced].min()) + 1):
-        place = np.minimum(k * f0 / RATE * FFT, FFT // 2 - 1)
-        below = place.astype(int)
-        height = envelope[points, below] + (place - below) * (envelope[points, below + 1] - envelope[points, below])
-        height = height * voiced * (k * f0 < HIGHEST)
-        total += np.interp(at, points, height) * np.sin(k * phase + generator.uniform(0, 2 * np.pi))
-    share = np.where(voiced, BREATH, 0.3)[:, None] / np.sqrt(FFT)
-    window = hann(FFT, FFT)
-    noise = np.fft.irfft(np.fft.rfft(generator.standard_normal((len(f0), FFT)) * window) * envelope * share)
-    breath = np.zeros(length + FFT)
-    for point, frame in enumerate(noise * window):
-        start = point * HOP
-        breath[start : start + FFT] += frame[: len(breath) - start]
-    total += breath[FFT // 2 :][:length]
-    return (0.5 * total / np.abs(total).max()).astype(np.float32)
-
-
-def envelopes(song: Array) -> Numbers:
-    """Smooth magnitudes [n // HOP + 1, 513] by the cepstrum."""
-    padded = np.pad(song.astype(np.float64), FFT // 2)
-    frames = np.lib.stride_tricks.sliding_window_view(padded, FFT)[::HOP]
-    log = np.log(np.abs(np.fft.rfft(frames * hann(FFT, FFT))) + 1e-5)
-    cepstrum = np.fft.irfft(log)
-    cepstrum[:, ENVELOPE : FFT - ENVELOPE + 1] = 0
-    return np.exp(np.fft.rfft(cepstrum).real)
+    f0 = 440 * 2 ** ((_smooth(notes, style.glide) + vibrato - 69) / 12)
+    f0 *= 1 + style.jitter * generator.standard_normal(points)
+    envelope = np.stack([_smooth(row, 0.1) for row in vowels.T], 1) @ np.array([_vowel(f) for f in FORMANTS])
+    return Clip(name, sing(f0, voiced, envelope, seed, style.manner), f0, voiced)
 
 
 def noisy(decibels: float) -> Callable[[Clip], Clip]:
@@ -151,10 +129,16 @@ def reverberant(clip: Clip) -> Clip:
 
 CONDITIONS: dict[str, Callable[[Clip], Clip]] = {
     "clean": lambda clip: clip,
-    "noise 20 dB": noisy(20),
     "noise 10 dB": noisy(10),
     "reverb": reverberant,
 }
+
+
+def _smooth(values: Numbers, seconds: float) -> Numbers:
+    """[T] with every step spread over so long."""
+    half = round(seconds * RATE / HOP / 2)
+    window = np.hanning(2 * half + 3)
+    return np.convolve(np.pad(values, half + 1, mode="edge"), window / window.sum(), "valid")
 
 
 def _without_short(voiced: NDArray[np.bool_], value: bool) -> NDArray[np.bool_]:

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 
 import numpy as np
 import soundfile
 import soxr
 from numpy.typing import NDArray
 
+from moksori.runtime import tags
 from moksori.runtime.decoder import BLOCK_FRAMES, decoded, opened
 from moksori.runtime.errors import AudioError, OptionError
 from moksori.runtime.files import atomic_path
+from moksori.runtime.tags import Tags
 
 Array = NDArray[np.float32]
 
@@ -49,8 +52,21 @@ FORMATS = {
     "wav": Format("WAV", "PCM_24"),
     "flac": Format("FLAC", "PCM_24"),
     "ogg": Format("OGG", "VORBIS"),
+    "opus": Format("OGG", "OPUS"),
     "mp3": Format("MP3", "MPEG_LAYER_III"),
 }
+
+
+BITS = {"16": "PCM_16", "24": "PCM_24", "float": "FLOAT"}  # of a sample -> libsndfile's name
+
+
+def subtype(format: str, bits: str | None) -> str | None:
+    """libsndfile's name for samples of ``bits`` in a format, None for the format's own; OptionError if it has none."""
+    if bits is None or format not in FORMATS:
+        return None
+    if bits not in BITS or not soundfile.check_format(FORMATS[format].container, BITS[bits]):
+        raise OptionError(f"{format} has no samples of {bits} bits: use 16 or 24 in wav and flac, or float in wav")
+    return BITS[bits]
 
 
 def info(path: Path) -> Info:
@@ -63,10 +79,11 @@ def info(path: Path) -> Info:
         return Info(file.samplerate, file.channels, file.frames)
 
 
-def blocks(path: Path, rate: int, seconds: float = 10.0) -> Iterator[Array]:
+def blocks(path: Path, rate: int, seconds: float = 10.0, channel: int | None = None) -> Iterator[Array]:
     """Decode a file as mono float32 at ``rate`` Hz, in blocks [n] of ``seconds`` (the last one shorter).
 
-    Channels are averaged. Their total length is the file's, resampled: round(frames · rate / file rate), at least 1.
+    Channels are averaged unless one is named. Their total length is the file's, resampled: round(frames · rate / file
+    rate), at least 1.
     A truncated file gives what can be decoded, and a warning is logged.
 
     Raises:
@@ -75,7 +92,7 @@ def blocks(path: Path, rate: int, seconds: float = 10.0) -> Iterator[Array]:
     size = max(1, round(seconds * rate))
     held: list[Array] = []
     count = 0
-    for piece in _resampled(Path(path), rate):
+    for piece in _resampled(Path(path), rate, channel):
         held.append(piece)
         count += len(piece)
         if count >= size:
@@ -98,6 +115,7 @@ class Writer:
 
     ``write`` takes [n] or [n, channels] float samples. Samples beyond full scale are clipped, never wrapped, and
     counted in ``clipped``. ``frames`` is the expected length, if known: a WAV beyond 4 GiB is then written as RF64.
+    ``fields`` are tags.
 
     Raises:
         OptionError: unknown format.
@@ -114,6 +132,7 @@ class Writer:
         subtype: str | None = None,
         channels: int = 1,
         frames: int | None = None,
+        fields: Tags = MappingProxyType({}),
     ) -> None:
         if format not in FORMATS:
             raise OptionError(f"format {format!r} is unknown: choose one of {', '.join(FORMATS)}")
@@ -124,7 +143,15 @@ class Writer:
         self._frame_bytes = channels * _BYTES.get(self._subtype, 4)
         if self._container == "WAV" and frames is not None and frames * self._frame_bytes > WAV_LIMIT_BYTES:
             self._container = "RF64"
+        self._fields = fields
         self._stack = ExitStack()
+
+    def check(self) -> None:
+        """Raise AudioError when no file of this format can have this rate or number of channels; writes nothing."""
+        try:
+            self._opened(io.BytesIO()).close()
+        except (soundfile.SoundFileError, ValueError) as error:
+            raise self._impossible() from error
 
     def __enter__(self) -> Writer:
         if self.path.is_dir():
@@ -133,20 +160,14 @@ class Writer:
             with ExitStack() as stack:
                 self._temporary = stack.enter_context(atomic_path(self.path))
                 self._temporary.touch()  # says why a path cannot be written, which libsndfile does not
-                self._file = soundfile.SoundFile(
-                    self._temporary,
-                    "w",
-                    samplerate=self.rate,
-                    channels=self.channels,
-                    format=self._container,
-                    subtype=self._subtype,
-                )
+                self._file = self._opened(self._temporary)
+                if self._container != "MP3":
+                    tags.put(self._file, self._fields)
                 self._stack = stack.pop_all()
         except OSError as error:
             raise self._unwritable(error.strerror or str(error)) from error
         except (soundfile.SoundFileError, ValueError) as error:
-            what = f"{self._container} with {self.channels} channel(s) at {self.rate} Hz"
-            raise AudioError(f"{self.path} cannot be written as {what}: choose another format") from error
+            raise self._impossible() from error
         return self
 
     def write(self, samples: NDArray[np.floating]) -> None:
@@ -173,10 +194,19 @@ class Writer:
                 if error is not None:
                     raise error
                 self._check()
+                if self._container == "MP3" and self._fields:
+                    tags.put_id3(self._temporary, self._fields)
         except (soundfile.SoundFileError, OSError) as failure:
             if failure is error:
                 raise
             raise self._unwritable(getattr(failure, "strerror", None) or "") from failure
+
+    def _opened(self, file: Path | io.BytesIO) -> soundfile.SoundFile:
+        return soundfile.SoundFile(file, "w", self.rate, self.channels, self._subtype, format=self._container)
+
+    def _impossible(self) -> AudioError:
+        what = f"{self._container} with {self.channels} channel(s) at {self.rate} Hz"
+        return AudioError(f"{self.path} cannot be written as {what}: choose another format")
 
     def _check(self) -> None:
         """A disk that fills up while the header is written is not reported by libsndfile."""
@@ -195,10 +225,10 @@ class Writer:
 _BYTES = {"PCM_S8": 1, "PCM_U8": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8}
 
 
-def _resampled(path: Path, rate: int) -> Iterator[Array]:
+def _resampled(path: Path, rate: int, channel: int | None) -> Iterator[Array]:
     with opened(path) as file:
         source = file.samplerate
-        pieces = decoded(file, path)
+        pieces = decoded(file, path, channel)
         if source == rate:
             yield from pieces
             return

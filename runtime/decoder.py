@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from moksori.runtime import video
 from moksori.runtime.errors import AudioError
+from moksori.runtime.files import reachable
 
 Array = NDArray[np.float32]
 File: TypeAlias = soundfile.SoundFile | video.Stream
@@ -23,12 +25,16 @@ log = logging.getLogger(__name__)
 
 LOWEST_RATE_HZ, HIGHEST_RATE_HZ = 1_000, 3_072_000
 BLOCK_FRAMES = 1 << 13  # decoded or encoded at once; long ones overflow the stack of libsndfile's Vorbis encoder
+SUFFIXES = frozenset(  # what a folder of recordings may hold, readable or not; files of other names are notes
+    f".{name}" for name in "wav wave flac ogg oga opus mp3 aif aiff aifc au caf w64 rf64".split()
+) | (video.SUFFIXES - {".ts"})  # a folder may well hold TypeScript
 _UNKNOWN_FRAMES = 2**62  # libsndfile reports about 2**63 when a stream does not tell its length
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[File]:
     """An open file that holds at least one frame, or an AudioError in one sentence."""
+    path = reachable(path)
     if path.is_dir():
         raise AudioError(f"{path} is a folder: name an audio file")
     try:
@@ -46,8 +52,14 @@ def opened(path: Path) -> Iterator[File]:
         yield file
 
 
-def decoded(file: File, path: Path) -> Iterator[Array]:
-    """Mono pieces [n] at the file's own rate, until the end or the first frame that cannot be decoded."""
+def is_audio(path: Path) -> bool:
+    """Whether a file in a folder is meant to be heard, by its name; hidden ones are not."""
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+
+
+def decoded(file: File, path: Path, channel: int | None = None) -> Iterator[Array]:
+    """Pieces [n] of one channel, or of the mean of all, at the file's own rate, until the end or the first frame that
+    cannot be decoded."""
     expected = _declared_frames(file)
     position = 0
     while True:
@@ -62,7 +74,8 @@ def decoded(file: File, path: Path) -> Iterator[Array]:
             time = (position + int(bad.argmax())) / file.samplerate
             raise AudioError(f"{path} has a NaN or infinite sample at {time:.3f} s: repair or export it again")
         position += len(piece)
-        yield np.ascontiguousarray(piece[:, 0]) if file.channels == 1 else piece.mean(axis=1, dtype=np.float32)
+        one = 0 if file.channels == 1 else channel
+        yield piece.mean(axis=1, dtype=np.float32) if one is None else np.ascontiguousarray(piece[:, one])
     if position == 0:
         raise AudioError(f"{path} is damaged, nothing in it can be decoded: export or download it again")
     if expected < _UNKNOWN_FRAMES and position < expected:
@@ -73,7 +86,7 @@ def decoded(file: File, path: Path) -> Iterator[Array]:
 def _decoder(path: Path) -> File:
     """libsndfile for what it knows, PyAV for the sound of films and phones."""
     try:
-        return _Sequential(path)
+        return _Sequential(path if os.name == "nt" else os.fsencode(path))  # a name that is no UTF-8 must do as well
     except (soundfile.SoundFileError, TypeError, ValueError) as error:  # TypeError: headerless audio by its suffix
         try:
             path.open("rb").close()

@@ -6,12 +6,14 @@ import hashlib
 import json
 import os
 import secrets
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 _HASH_BLOCK = 1 << 20  # bytes read at once
+_LONGEST_PLAIN = 240  # characters of a path that every Windows takes as it is
 
 
 @contextmanager
@@ -23,7 +25,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     Raises:
         OSError: the folder cannot be made or written.
     """
-    path = Path(path)
+    path = reachable(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f".{secrets.token_hex(8)}.part{path.suffix}"
     try:
@@ -34,6 +36,18 @@ def atomic_path(path: Path) -> Iterator[Path]:
         raise
 
 
+def reachable(path: Path) -> Path:
+    """``path``, in the form in which Windows opens it however long it is."""
+    return Path(_extended(str(Path(path).absolute()))) if sys.platform == "win32" else Path(path)
+
+
+def _extended(text: str) -> str:
+    r"""An absolute Windows path behind ``\\?\`` when it is long; shares have a prefix of their own."""
+    if len(text) < _LONGEST_PLAIN or text.startswith("\\\\?\\"):
+        return text
+    return "\\\\?\\UNC\\" + text[2:] if text.startswith("\\\\") else "\\\\?\\" + text
+
+
 def sha256(path: Path) -> str:
     """Hexadecimal SHA-256 of a file, read in blocks."""
     digest = hashlib.sha256()
@@ -41,6 +55,10 @@ def sha256(path: Path) -> str:
         while block := file.read(_HASH_BLOCK):
             digest.update(block)
     return digest.hexdigest()
+
+
+def sha256_of(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def write_json(path: Path, obj: Any) -> None:

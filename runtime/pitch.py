@@ -37,6 +37,21 @@ class Options:
     octave_guard: bool = False
     threshold: float = 0.5
 
+    @property
+    def problem(self) -> str:
+        """Why no track can be made so; empty when it can."""
+        if self.decoder not in crepe.DECODERS:
+            return f"there is no decoder '{self.decoder}'; use {' or '.join(crepe.DECODERS)}"
+        if any(width < 1 or width % 2 == 0 for width in (self.median, self.mean)):
+            return f"median {self.median} and mean {self.mean} must be odd numbers of frames"
+        if not 0 < self.threshold < 1:
+            return f"a threshold of {self.threshold:g} is not possible: give a number between 0 and 1"
+        samples = self.hop * RATE
+        if samples < 0.5 or abs(round(samples) - samples) > 1e-6:
+            milliseconds = f"{1000 * self.hop:g} ms"
+            return f"a hop of {milliseconds} is no whole number of samples at 16 kHz; use 0.005 or 0.01 s"
+        return ""
+
 
 # What benchmarks/pitch.py found best: Viterbi's path needs no guard, and smoothing blurs vibrato more than it mends.
 DEFAULTS = {"swift": Options(octave_guard=True), "crepe": Options(decoder="viterbi", threshold=0.3)}
@@ -55,18 +70,16 @@ class Tracker:
     """Runs a pitch graph of one of the known kinds ("swift" or "crepe") over 16 kHz audio, as DEFAULTS has it.
 
     Raises:
-        OptionError: ``options`` hold an unknown decoder, a hop of no whole samples, or an even window.
+        OptionError: ``options`` have a ``problem``.
     """
 
     def __init__(self, session: Session, kind: str, fmin: float, fmax: float, options: Options | None = None) -> None:
         self.session, self.fmin, self.fmax = session, fmin, fmax
         self.options = options or DEFAULTS[kind]
         self._track = {"swift": self._swift, "crepe": self._crepe}[kind]
-        self._hop = _samples(self.options.hop)
-        if self.options.decoder not in crepe.DECODERS:
-            raise OptionError(f"there is no decoder '{self.options.decoder}'; use {' or '.join(crepe.DECODERS)}")
-        if any(width < 1 or width % 2 == 0 for width in (self.options.median, self.options.mean)):
-            raise OptionError("the windows of median and mean must be odd numbers of frames")
+        if self.options.problem:
+            raise OptionError(self.options.problem)
+        self._hop = round(self.options.hop * RATE)
 
     def track(self, audio: Array) -> Track:
         """Track ``audio`` [n] at 16 kHz; any length from one sample on."""
@@ -74,6 +87,10 @@ class Tracker:
         inside = (track.f0 >= self.fmin) & (track.f0 <= self.fmax)
         track = Track(track.times, track.f0, np.where(inside, track.confidence, 0).astype(np.float32))
         return refined(track, self.options)
+
+    def at(self, audio: Array, times: NDArray[np.floating]) -> tuple[Array, NDArray[np.bool_]]:
+        """f0 [T] in Hz and voiced [T] of ``audio`` [n] at ``times`` [T]: what training and conversion both hear."""
+        return at_times(self.track(audio), times, self.options.threshold)
 
     def _swift(self, audio: Array) -> Track:
         """SwiftF0 (Nieradzik 2025): one frame every 256 samples, centred on its first sample."""
@@ -156,10 +173,3 @@ def _around(values: NDArray[np.floating], width: int) -> NDArray[np.floating]:
     """[F] -> [F, width], centred, NaN beyond the ends."""
     padded = np.pad(values, width // 2, constant_values=np.nan)
     return np.lib.stride_tricks.sliding_window_view(padded, width)
-
-
-def _samples(hop: float) -> int:
-    samples = round(hop * RATE)
-    if samples < 1 or abs(samples - hop * RATE) > 1e-6:
-        raise OptionError(f"a hop of {1000 * hop:g} ms is no whole number of samples at 16 kHz; use 0.005 or 0.01 s")
-    return samples

@@ -181,7 +181,7 @@ def test_places_that_cannot_be_written_are_named(tmp_path: Path) -> None:
         assert str(path) in str(caught.value)
     with pytest.raises(AudioError, match=r"MP3 .* 48001 Hz"), audio.Writer(tmp_path / "a.mp3", 48_001, "mp3"):
         pass
-    with pytest.raises(OptionError, match="wav, flac, ogg, mp3"):
+    with pytest.raises(OptionError, match="wav, flac, ogg, opus, mp3"):
         audio.Writer(tmp_path / "a.m4a", RATE, "m4a")
     assert [other.name for other in tmp_path.iterdir()] == ["file"]
 

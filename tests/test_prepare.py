@@ -12,7 +12,7 @@ import pytest
 import soundfile
 from click.testing import CliRunner, Result
 
-from moksori.runtime import audio, mel, voice
+from moksori.runtime import audio, library, mel
 from moksori.runtime.files import read_json, sha256
 from moksori.train import corpus, features, prepare
 
@@ -85,7 +85,10 @@ def test_the_data_set_is_what_the_contract_says(tmp_path: Path, recordings: Path
         "sample_rate": 24_000, "hop": 240, "n_fft": 1024, "win": 1024, "bins": 100, "fmin": 40.0, "fmax": 12_000.0,
     }  # fmt: skip
     assert (facts["format_version"], facts["units"]) == (1, {"dimension": 8})
-    assert facts["pitch"] == {"kind": "swift", "fmin": 50.0, "fmax": 1600.0, "threshold": 0.5}
+    assert facts["pitch"] == {
+        "kind": "swift", "fmin": 50.0, "fmax": 1600.0, "threshold": 0.5,
+        "hop": 0.01, "decoder": "weighted", "median": 1, "mean": 1, "octave_guard": True,
+    }  # fmt: skip
     for role in ("content", "pitch"):
         assert facts[f"{role}_sha256"] == sha256(graphs / f"{role}.onnx") == sha256(data / f"{role}.onnx")
     counts = {name: [s["speaker"] for s in facts["slices"]].count(name) for name in ("bob", "민지 🎤")}
@@ -211,11 +214,11 @@ def test_a_folder_without_folders_is_one_speaker(tmp_path: Path, run: Run) -> No
 def test_graphs_come_from_the_demo_voice(
     tmp_path: Path, recordings: Path, graphs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(voice, "installed", lambda: {"demo": graphs})
+    monkeypatch.setattr(library, "installed", lambda: {"demo": graphs})
     result = CliRunner().invoke(prepare.main, [str(recordings), str(tmp_path / "data"), "--jobs", "1"])
     assert result.exit_code == 0, result.output
     assert sha256(tmp_path / "data" / "content.onnx") == sha256(graphs / "content.onnx")
-    monkeypatch.setattr(voice, "installed", dict)
+    monkeypatch.setattr(library, "installed", dict)
     result = CliRunner().invoke(prepare.main, [str(recordings), str(tmp_path / "other")])
     assert (result.exit_code, "add --content" in result.output) == (2, True)
 
@@ -278,6 +281,6 @@ def test_sources_of_one_stem_have_their_own_ids(tmp_path: Path) -> None:
     for name in ("a/x.wav", "a/x.flac", "a/deep/x.wav", "b/x.wav", "a/노래.wav"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
-    ids = [source.id for source in corpus.find(tmp_path)]
+    ids = [source.id for source in corpus.find(tmp_path).sources]
     assert len(set(ids)) == 5
     assert all(one.isascii() for one in ids)

@@ -226,7 +226,7 @@ def test_the_report_tells_what_was_found(tmp_path: Path, run: Run) -> None:
 def test_jobs_fit_cores_and_memory(monkeypatch: pytest.MonkeyPatch, run: Run) -> None:
     graph = prepare.extractors.Graph(Path("a.onnx"), "", 50_000_000, "hubert", 8)
     graphs = prepare.Extractors(graph, graph)
-    settings = features.Settings(mel.MelSpec(), "swift", 50, 1600, prepare.TRACKING, 5, 15, 2, "", "")
+    settings = features.Settings(mel.MelSpec(), "swift", 50, 1600, prepare.pitch.Options(), 5, 15, 2, "", "")
     monkeypatch.setattr(workers, "cores", lambda: 8)
     cpu = prepare.devices.cpu()
     assert prepare.processes(None, None, cpu, graphs, settings) == 8

@@ -75,7 +75,7 @@ def test_what_is_cut_short_gives_its_beginning(tmp_path: Path, caplog: pytest.Lo
 
 def test_everything_in_the_messy_folder_is_found_and_as_long_as_the_clip(tmp_path: Path) -> None:
     build(tmp_path)
-    sources = {source.path.relative_to(tmp_path).as_posix() for source in corpus.find(tmp_path)}
+    sources = {source.path.relative_to(tmp_path).as_posix() for source in corpus.find(tmp_path).sources}
     assert sources == {name for name, _, _ in FILES} | {"bob/corrupt.wav", "bob/text.mp3"}
     seconds = audio.info(CLIP).seconds
     for name, rate, channels in FILES:

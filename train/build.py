@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from moksori.runtime import audio, content
-from moksori.runtime.errors import AudioError, OptionError
+from moksori.runtime.errors import AudioError, MoksoriError, OptionError
 from moksori.runtime.files import atomic_path, read_json, sha256, write_json
 from moksori.train import corpus, lock, pipeline, report, statistics
-from moksori.train.corpus import Record, Source
+from moksori.train.corpus import Found, Record, Source
 from moksori.train.extractors import Graph
 from moksori.train.features import Place, Settings
 
@@ -56,15 +56,18 @@ def bring_up_to_date(
         announce: called with the seconds of audio in the data set, by the headers, when there is something to make.
     Raises:
         OptionError: no audio, one folder inside the other, a DATA_DIR that holds something else, nothing usable.
-        MoksoriError: another run is at work in it.
-        OSError: it cannot be written.
+        MoksoriError: another run is at work in it, or it cannot be written.
     """
     data_dir = tools.data_dir
     corpus.check_folders(audio_dir, data_dir)
-    sources = corpus.find(audio_dir)
+    found = corpus.find(audio_dir)
     busy = f"another svc-prepare is at work in {data_dir}: let it end first, or choose another DATA_DIR"
-    with lock.alone(data_dir / "sources" / ".lock", busy):
-        return _bring_up_to_date(audio_dir, sources, graphs, tools, announce)
+    try:
+        with lock.alone(data_dir / "sources" / ".lock", busy):
+            return _bring_up_to_date(audio_dir, found, graphs, tools, announce)
+    except OSError as error:  # of a source it would have been an AudioError
+        reason = error.strerror or error
+        raise MoksoriError(f"{data_dir} cannot be written ({reason}): make room, or choose another DATA_DIR") from error
 
 
 def expected(settings: Settings, dimension: int, seconds: float) -> dict[str, float]:
@@ -80,9 +83,9 @@ def expected(settings: Settings, dimension: int, seconds: float) -> dict[str, fl
 
 
 def _bring_up_to_date(
-    audio_dir: Path, sources: list[Source], graphs: Extractors, tools: pipeline.Tools, announce: Any
+    audio_dir: Path, found: Found, graphs: Extractors, tools: pipeline.Tools, announce: Any
 ) -> Outcome:
-    data_dir, settings = tools.data_dir, tools.settings
+    sources, data_dir, settings = found.sources, tools.data_dir, tools.settings
     records = {source: corpus.record(source, data_dir, settings) for source in sources}
     older = {s: r for s, r in records.items() if r is not None and r.keys != settings.keys(r.sha256)}
     fresh, unreadable = _readable([source for source, record in records.items() if record is None])
@@ -94,7 +97,7 @@ def _bring_up_to_date(
     made = pipeline.make(fresh, older, tools)
     known |= made.records
     kept = [(source, known[source.id]) for source in sources if source.id in known]
-    unreadable += [record.error for _, record in kept if record.error]
+    unreadable += [*found.unreadable, *made.vanished, *(record.error for _, record in kept if record.error)]
     lengths = {Place(data_dir, s.speaker, name): seconds for s, r in kept for name, seconds in r.slices}
     if not lengths:
         raise OptionError(f"{audio_dir} holds nothing usable: {(unreadable or ['all is silent or too short'])[0]}")
@@ -105,7 +108,7 @@ def _bring_up_to_date(
         (data_dir / "data.json").unlink(missing_ok=True)
         _keep(graphs, data_dir)  # a run with others may have been killed before it made anything
         corpus.remove_others(data_dir, list(lengths), [source for source, _ in kept])
-        names = {source.id: source.path.relative_to(audio_dir).as_posix() for source, _ in kept}
+        names = {source.id: corpus.printable(source.path.relative_to(audio_dir).as_posix()) for source, _ in kept}
         present = data | _measure(lengths, data, names, tools, made.spent)
     done = [source for source, record in kept if source.id in made.records and not record.error]
     sizes, warnings = present["bytes"], tuple(present["warnings"])
@@ -149,7 +152,7 @@ def _readable(sources: list[Source]) -> tuple[dict[Source, float], list[str]]:
         try:
             seconds[source] = audio.info(source.path).seconds
         except AudioError as error:
-            reasons.append(str(error))
+            reasons.append(corpus.printable(str(error)))
     return seconds, reasons
 
 
@@ -160,13 +163,7 @@ def _description(settings: Settings, dimension: int, lengths: dict[Place, float]
         "format_version": FORMAT_VERSION,
         "mel": asdict(settings.mel),
         "units": {"dimension": dimension},
-        "pitch": {
-            "kind": settings.kind,
-            "fmin": settings.fmin,
-            "fmax": settings.fmax,
-            "threshold": settings.tracking.threshold,
-        },
-        "tracking": asdict(settings.tracking),
+        "pitch": {"kind": settings.kind, "fmin": settings.fmin, "fmax": settings.fmax, **asdict(settings.tracking)},
         "content_sha256": settings.content_sha256,
         "pitch_sha256": settings.pitch_sha256,
         "cached": list(settings.products),

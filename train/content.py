@@ -15,7 +15,7 @@ from torch.utils.tensorboard import SummaryWriter
 from moksori.models.hubert import HubertContent, HubertContentConfig
 from moksori.runtime import content
 from moksori.train import dataset, perturb
-from moksori.train.dataset import Crop, PreparedData
+from moksori.train.dataset import Crop, PreparedData, Share
 from moksori.train.loop import LoopConfig
 
 
@@ -33,6 +33,7 @@ class ContentTask:
     """The loop's view of the distillation; the targets are the clean units that svc-prepare cached."""
 
     adversary: nn.Module | None = None
+    trivial: float | None = None
 
     def __init__(self, data: PreparedData, config: ContentConfig) -> None:
         data.require_units()
@@ -40,12 +41,12 @@ class ContentTask:
         self.network: nn.Module = HubertContent(config.network)
         self.count = int(config.seconds * content.RATE) // content.UNIT_HOP
 
-    def batches(self, step: int, device: torch.device) -> Generator[dict[str, Tensor]]:
+    def batches(self, share: Share, device: torch.device) -> Generator[dict[str, Tensor]]:
         frames = round(self.config.seconds * self.data.spec.frame_rate)
+        balance = self.data.balance(self.config.speaker_weights)
         stream = dataset.batches(
-            self.data, self._collate, seed=self.config.loop.seed, start=step, size=self.config.batch, frames=frames,
-            balance=self.data.balance(self.config.speaker_weights), variants=False,
-        )  # fmt: skip
+            self.data, self._collate, share, size=self.config.batch, frames=frames, balance=balance, variants=False
+        )
         return dataset.tensors(stream, device)
 
     def losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -61,7 +62,7 @@ class ContentTask:
         network.eval()
         found: dict[str, list[float]] = {}
         frames = round(self.config.seconds * self.data.spec.frame_rate)
-        for number, piece in enumerate(self.data.validation[:24]):
+        for number, piece in enumerate(self.data.examples):
             crop = self.data.crop(piece, 0, frames, variant=0)
             for name, heard in (("clean", False), ("altered", True)):
                 examples = self._examples([crop], [number], [heard])

@@ -6,17 +6,15 @@ import hashlib
 import os
 import re
 from dataclasses import asdict, dataclass, replace
+from itertools import combinations
 from pathlib import Path
 
-from moksori.runtime import video
+from moksori.runtime.decoder import is_audio
 from moksori.runtime.errors import OptionError
 from moksori.runtime.files import read_json, sha256, write_json
 from moksori.train.features import Place, Settings
 
-SUFFIXES = frozenset(  # what a folder of recordings may hold, readable or not; files of other names are notes
-    f".{name}"
-    for name in "wav wave flac ogg oga opus mp3 aif aiff aifc au caf w64 rf64".split()
-) | (video.SUFFIXES - {".ts"})  # a folder may well hold TypeScript
+LONGEST_NAME = 64  # characters of a speaker's
 
 
 @dataclass(frozen=True)
@@ -43,25 +41,45 @@ class Record:
     error: str = ""
 
 
-def find(audio_dir: Path) -> list[Source]:
-    """The audio files of each speaker, in a fixed order. Hidden files and folders are passed over.
+@dataclass(frozen=True)
+class Found:
+    """Files of all speakers, in a fixed order, and a sentence for each folder that could not be looked into."""
+
+    sources: list[Source]
+    unreadable: list[str]
+
+
+def find(audio_dir: Path) -> Found:
+    """The audio files of each speaker. Hidden files and folders are passed over, links are followed.
 
     Raises:
-        OptionError: no such folder, no audio in it, or audio beside the speakers' folders.
+        OptionError: no such folder, no audio in it, audio beside the speakers' folders, or two speakers of one name.
     """
     if not audio_dir.is_dir():
         raise OptionError(f"{audio_dir} is not a folder: name the one that holds the recordings")
+    unreadable: list[str] = []
     children = sorted(path for path in audio_dir.iterdir() if not path.name.startswith("."))
-    loose = [path for path in children if _is_audio(path)]
-    speakers = {path.name: paths for path in children if path.is_dir() and (paths := _audio_in(path))}
+    loose = [path for path in children if is_audio(path)]
+    speakers = {path.name: paths for path in children if path.is_dir() and (paths := _audio_in(path, unreadable))}
     if loose and speakers:
         raise OptionError(f"{loose[0]} lies beside the speakers' folders: move it into the folder of its speaker")
     if loose:
         speakers = {audio_dir.resolve().name or "speaker": loose}
     if not speakers:
-        raise OptionError(f"{audio_dir} holds no audio: put a folder of recordings for each speaker into it")
-    files = [(name, path) for name, paths in speakers.items() for path in paths]
-    return [Source(name, path, _source_id(path.relative_to(audio_dir))) for name, path in files]
+        why = f" ({unreadable[0]})" if unreadable else ""
+        raise OptionError(f"{audio_dir} holds no audio{why}: put a folder of recordings for each speaker into it")
+    names = {folder: speaker_name(folder) for folder in speakers}
+    for one, other in combinations(names, 2):
+        if names[one].casefold() == names[other].casefold():
+            raise OptionError(f"{one} and {other} would both be speaker {names[one]}: rename a folder, or merge them")
+    files = [(names[folder], path) for folder, paths in speakers.items() for path in paths]
+    return Found([Source(name, path, _source_id(path.relative_to(audio_dir))) for name, path in files], unreadable)
+
+
+def speaker_name(folder: str) -> str:
+    """A folder's name as a voice can hold it: "Kim, takes 1/2 " is "Kim_ takes 1_2"."""
+    cleaned = re.sub(r'[\\/:,*?"<>|]', "_", "".join(char if char.isprintable() else "_" for char in folder))
+    return cleaned[:LONGEST_NAME].strip(" .") or "speaker"
 
 
 def check_folders(audio_dir: Path, data_dir: Path) -> None:
@@ -84,10 +102,10 @@ def record(source: Source, data_dir: Path, settings: Settings) -> Record | None:
         known = read_json(_record_path(source, data_dir))
         old = Record(**{**known, "slices": tuple((str(name), float(length)) for name, length in known["slices"])})
         status = source.path.stat()
+        same = (old.size, old.modified_ns) == (status.st_size, status.st_mtime_ns)
+        digest = old.sha256 if same else sha256(source.path)
     except (OSError, ValueError, TypeError, KeyError):
         return None
-    same = (old.size, old.modified_ns) == (status.st_size, status.st_mtime_ns)
-    digest = old.sha256 if same else sha256(source.path)
     if old.keys.get("audio") != settings.keys(digest)["audio"]:
         return None
     if not same:
@@ -125,16 +143,25 @@ def _record_path(source: Source, data_dir: Path) -> Path:
     return data_dir / "sources" / source.speaker / f"{source.id}.json"
 
 
-def _audio_in(folder: Path) -> list[Path]:
-    paths = []
-    for parent, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        paths += [path for name in names if _is_audio(path := Path(parent) / name)]
+def _audio_in(folder: Path, unreadable: list[str]) -> list[Path]:
+    """Audio at any depth. A folder is gone through once, however many links lead to it."""
+
+    def refused(error: OSError) -> None:
+        unreadable.append(f"{printable(str(error.filename))} cannot be read ({error.strerror}): check its permissions")
+
+    paths, seen = [], set()
+    for parent, folders, names in os.walk(folder, onerror=refused, followlinks=True):
+        real = os.path.realpath(parent)
+        folders[:] = [] if real in seen else sorted(name for name in folders if not name.startswith("."))
+        names = [] if real in seen else names
+        seen.add(real)
+        paths += [path for name in names if is_audio(path := Path(parent) / name)]
     return sorted(paths)
 
 
-def _is_audio(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+def printable(text: str) -> str:
+    """``text`` without what UTF-8 cannot hold, as names of files may."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _source_id(relative: Path) -> str:

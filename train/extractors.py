@@ -7,11 +7,11 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from moksori.runtime import archive, devices, manifest, voice
+from moksori.runtime import archive, devices, library, manifest, voice
 from moksori.runtime.backends import Device
 from moksori.runtime.errors import OptionError
 from moksori.runtime.files import atomic_path, sha256
-from moksori.train import trackers
+from moksori.train import features, trackers
 
 HUB_ID = re.compile(r"[\w-]+/[\w.-]+")
 UNITS_PER_SECOND = 50
@@ -28,17 +28,18 @@ class Graph:
     dimension: int = 0
     longest: float | None = None  # seconds that a content graph can hear at once
     notice: str = ""
+    device: str = ""  # where it runs
 
 
 def content(name: str | None, device: Device) -> Graph:
-    """A content graph, from a file, a voice, or a folder or hub id of transformers that svc-export made a graph of.
+    """A content graph, from a file, a voice, or a folder or hub id of transformers, of which svc-export makes one.
 
     Raises:
         OptionError: there is none of that name, or it is not a content graph; says what to run.
         VoiceError: it is damaged.
     """
     path = trackers.installed("content") if name is None else _content_path(name)
-    session = _opened(path, device)
+    digest, session = _opened(path, device)
     inputs, outputs = session.raw.get_inputs(), session.raw.get_outputs()
     if [one.name for one in inputs] != ["audio"] or [one.name for one in outputs] != ["units"]:
         raise OptionError(f"{path} is not a content graph: its only input must be audio and its output units")
@@ -46,19 +47,21 @@ def content(name: str | None, device: Device) -> Graph:
     seconds = int(longest) / UNITS_PER_SECOND if longest else None
     dimension = int(session.metadata.get("dimension") or outputs[0].shape[-1])
     kind = session.metadata.get("kind", "")
-    return Graph(path, sha256(path), path.stat().st_size, kind, dimension, seconds, session.notice)
+    place = str(session.device)
+    return Graph(path, digest, path.stat().st_size, kind, dimension, seconds, session.notice, place)
 
 
 def pitch(name: str | None, device: Device) -> Graph:
     """A pitch graph, from a file or a tracker's name; raises as ``content``."""
     given = Path(name or "")
     path = given if name and (given.suffix == ".onnx" or given.is_file()) else trackers.graph(name or "swift")
-    session = _opened(path, device)
+    digest, session = _opened(path, device)
     kinds = {"frames": "crepe", "audio": "swift"}
     inputs = [one.name for one in session.raw.get_inputs()]
     if len(inputs) != 1 or inputs[0] not in kinds:
         raise OptionError(f"{path} is not a pitch graph: its only input must be audio or frames")
-    return Graph(path, sha256(path), path.stat().st_size, kinds[inputs[0]], notice=session.notice)
+    notice, place = session.notice, str(session.device)
+    return Graph(path, digest, path.stat().st_size, kinds[inputs[0]], notice=notice, device=place)
 
 
 def place(name: str) -> Path:
@@ -81,11 +84,11 @@ def _content_path(name: str) -> Path:
         return given
     if given.is_dir() and (given / manifest.FILE).is_file():
         return _of_voice(given)
-    if not given.exists() and name in voice.installed():
-        return _of_voice(voice.installed()[name])
+    if not given.exists() and name in library.installed():
+        return _of_voice(library.installed()[name])
     if (given / "config.json").is_file() or (not given.exists() and HUB_ID.fullmatch(name)):
         if not place(name).is_file():
-            raise OptionError(f'{name} must become a graph first; run once: svc-export --teacher "{name}"')
+            trackers.export("--teacher", name)
         return place(name)
     raise OptionError(f"{name} is no content graph, voice, or network of transformers (a folder with config.json)")
 
@@ -102,7 +105,9 @@ def _of_voice(path: Path) -> Path:
     return target
 
 
-def _opened(path: Path, device: Device) -> devices.Session:
+def _opened(path: Path, device: Device) -> tuple[str, devices.Session]:
+    """Its hash, and the graph where it will run: on a device that fails the self-test, that is the CPU."""
     if not path.is_file():
         raise OptionError(f"{path} does not exist: name an ONNX graph")
-    return devices.open_session(path, device, threads=1, name=str(path))
+    digest = sha256(path)
+    return digest, features.opened(path, digest, device)

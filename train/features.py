@@ -166,7 +166,7 @@ def f0(sound: Sound) -> Arrays:
     session = sound.graph("pitch", settings.pitch_sha256)
     tracker = pitch.Tracker(session, settings.kind, settings.fmin, settings.fmax, settings.tracking)
     times = mel.frame_times(spec.frames(len(sound.samples)), spec)
-    hertz, voiced = pitch.at_times(tracker.track(sound.heard), times, settings.tracking.threshold)
+    hertz, voiced = tracker.at(sound.heard, times)
     return {"f0": hertz, "voiced": voiced}
 
 
@@ -199,7 +199,12 @@ def trimmed(samples: Array, rate: int) -> Array:
 
 @lru_cache(maxsize=2)
 def _session(path: Path, sha256: str, device: Device) -> devices.Session:
-    """A graph, opened once in each process, on one CPU thread: slices run side by side, each in its own process."""
+    """Opened once in each process."""
+    return opened(path, sha256, device)
+
+
+def opened(path: Path, sha256: str, device: Device) -> devices.Session:
+    """A graph on one CPU thread, for slices are made side by side, or on a device that computes what the CPU does."""
     session = devices.open_session(path, device, threads=1, name=str(path), spin=False)
 
     def on_cpu() -> devices.Session:

@@ -39,6 +39,7 @@ class Made:
     """Records by source id, and the seconds of a core that all processes together spent by stage."""
 
     records: dict[str, Record] = field(default_factory=dict)
+    vanished: list[str] = field(default_factory=list)  # sentences about sources that went or changed meanwhile
     spent: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
 
 
@@ -70,7 +71,11 @@ class _Work:
     def cut(self, source: Source) -> None:
         """Decode a source and make its slices, whatever is known of it."""
         corpus.forget_record(source, self.tools.data_dir)
-        status, digest = source.path.stat(), sha256(source.path)
+        try:
+            status, digest = source.path.stat(), sha256(source.path)
+        except OSError as error:
+            self.made.vanished.append(corpus.printable(f"{source.path} cannot be read ({error.strerror})"))
+            return
         keys, reason = self.tools.settings.keys(digest), ""
         slices: list[tuple[str, float]] = []
         try:
@@ -83,7 +88,11 @@ class _Work:
                 slices.append((place.id, round(len(samples) / self.tools.settings.mel.sample_rate, 6)))
                 self._submit(place, samples, keys, seconds)
         except AudioError as error:
-            slices, reason = [], str(error)
+            slices, reason = [], corpus.printable(str(error))
+        if _stamp(source.path) != (status.st_size, status.st_mtime_ns):
+            changed = f"{source.path} changed while it was read: run this again when it is complete"
+            self.made.vanished.append(corpus.printable(changed))
+            return  # without a record, so that it is read again
         record = Record(keys, digest, status.st_size, status.st_mtime_ns, tuple(slices), reason)
         self._unsettled.append((self._submitted, source, record))
 
@@ -130,3 +139,12 @@ class _Work:
             if piece is None:
                 return
             yield features.trimmed(piece.audio, rate), len(piece.audio) / rate
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    """What a file's size and time are now; nothing of any file when it is gone."""
+    try:
+        status = path.stat()
+    except OSError:
+        return -1, -1
+    return status.st_size, status.st_mtime_ns

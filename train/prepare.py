@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
@@ -22,7 +23,7 @@ from rich.progress import (
 
 from moksori.runtime import crepe, devices, mel, pitch
 from moksori.runtime.backends import Device
-from moksori.runtime.command import Command, Failure
+from moksori.runtime.command import Bytes, Command, Failure
 from moksori.runtime.errors import OptionError
 from moksori.train import build, extractors, features, pipeline, report, workers
 from moksori.train.build import CACHES, Extractors, Outcome
@@ -31,13 +32,10 @@ from moksori.train.features import Settings
 GEOMETRIES = {24_000: mel.MelSpec(), 44_100: mel.MelSpec(44_100, 512, 2048, 2048, 128, 40.0, 16_000.0)}
 LONGEST_SECONDS = 60.0
 F0_LOW_HZ, F0_HIGH_HZ = 50.0, 1600.0  # what voices sing, with room
-TRACKING = pitch.Options()
 DEVICE_JOBS = 4  # processes that share a graphics card
 PARENT_BYTES, WORKER_BYTES = 300e6, 140e6  # without graphs
 BYTES_PER_GRAPH_BYTE = 3.0  # a graph that is open, for each byte of its file
 SECOND_BYTES = 12e6  # the widest activations for a second of audio
-MEMORY = re.compile(r"([\d.]+)\s*([kmgt]?)i?b?", re.IGNORECASE)
-PREFIXES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 
 EXAMPLES = """\b
 Examples:
@@ -47,18 +45,13 @@ Examples:
 """
 
 
-class Bytes(click.ParamType[int]):
-    """An amount of memory such as 4G, 800M or 1.5GiB."""
-
-    name = "bytes"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        if isinstance(value, int):
-            return value
-        match = MEMORY.fullmatch(str(value).strip())
-        if match is None or match[1].count(".") > 1 or not any(map(str.isdigit, match[1])):
-            self.fail(f"'{value}' is not an amount of memory; write 4G or 800M", param, ctx)
-        return round(float(match[1]) * PREFIXES[match[2].lower()])
+def _defaults(option: str) -> str:
+    """The default of each tracker, for --help."""
+    known = {name: getattr(options, option) for name, options in pitch.DEFAULTS.items()}
+    shown = {f"{value:g}" if isinstance(value, float) else str(value).lower() for value in known.values()}
+    if len(shown) == 1:
+        return f"[default: {shown.pop()}]"
+    return f"[default: {', '.join(f'{value} for {name}' for name, value in known.items())}]"
 
 
 @click.command("svc-prepare", cls=Command, extra="train", epilog=EXAMPLES)
@@ -67,18 +60,20 @@ class Bytes(click.ParamType[int]):
 @click.option(
     "--content",
     metavar="GRAPH|VOICE|DIR|HUB_ID",
-    help="What hears the words: a graph, a voice, or a network that svc-export --teacher made a graph of.  "
+    help="What hears the words: a graph, a voice, or a HuBERT, ContentVec or Whisper of transformers.  "
     "[default: the demo voice's]",
 )
 @click.option(
     "--pitch", "tracker", metavar="NAME|GRAPH", default="swift", show_default=True, help="swift, crepe, crepe-tiny."
 )
-@click.option("--threshold", default=TRACKING.threshold, show_default=True, help="Confidence from which it is voiced.")
-@click.option("--median", default=TRACKING.median, show_default=True, help="Frames of the median over f0, odd.")
-@click.option("--mean", default=TRACKING.mean, show_default=True, help="Frames of the mean over f0, odd.")
-@click.option("--decoder", type=click.Choice(list(crepe.DECODERS)), default=TRACKING.decoder, help="Of CREPE.")
+@click.option("--threshold", type=float, help=f"Confidence from which it is voiced.  {_defaults('threshold')}")
+@click.option("--median", type=int, help=f"Frames of the median over f0, odd.  {_defaults('median')}")
+@click.option("--mean", type=int, help=f"Frames of the mean over f0, odd.  {_defaults('mean')}")
+@click.option("--decoder", type=click.Choice(list(crepe.DECODERS)), help=f"Of CREPE.  {_defaults('decoder')}")
 @click.option(
-    "--octave-guard/--no-octave-guard", default=TRACKING.octave_guard, help="Bring back frames an octave astray."
+    "--octave-guard/--no-octave-guard",
+    default=None,
+    help=f"Bring back frames an octave astray.  {_defaults('octave_guard')}",
 )
 @click.option("--rate", type=click.Choice([str(rate) for rate in GEOMETRIES]), default="24000", show_default=True)
 @click.option("--min", "minimum", default=5.0, show_default=True, help="Shortest slice, in seconds.")
@@ -106,11 +101,11 @@ def main(
     data_dir: Path,
     content: str | None,
     tracker: str,
-    threshold: float,
-    median: int,
-    mean: int,
-    decoder: str,
-    octave_guard: bool,
+    threshold: float | None,
+    median: int | None,
+    mean: int | None,
+    decoder: str | None,
+    octave_guard: bool | None,
     rate: str,
     minimum: float,
     maximum: float,
@@ -128,10 +123,6 @@ def main(
     """
     if not features.SHORTEST_SECONDS <= minimum <= maximum <= LONGEST_SECONDS:
         raise OptionError(f"--min {minimum:g} --max {maximum:g} is not possible: 0.8 <= min <= max <= 60 seconds")
-    if not 0 < threshold < 1:
-        raise OptionError(f"--threshold {threshold:g} is not possible: give a number between 0 and 1")
-    if any(width < 1 or width % 2 == 0 for width in (median, mean)):
-        raise OptionError("--median and --mean must be odd numbers of frames")
     place = devices.pick(device)
     graphs = Extractors(extractors.content(content, place), extractors.pitch(tracker, place))
     for graph in (graphs.content, graphs.pitch):
@@ -140,9 +131,13 @@ def main(
     if graphs.content.longest is not None and graphs.content.longest < 1.4 * maximum:
         longest = graphs.content.longest / 1.4  # altered audio is slower by as much
         raise OptionError(f"--max {maximum:g} is too long for {graphs.content.path}: it hears {longest:.0f} s at once")
-    tracking = pitch.Options(
-        decoder=decoder, median=median, mean=mean, octave_guard=octave_guard, threshold=threshold
-    )
+    given: dict[str, Any] = {"threshold": threshold, "median": median, "mean": mean, "decoder": decoder}
+    given = {name: value for name, value in (given | {"octave_guard": octave_guard}).items() if value is not None}
+    tracking = replace(pitch.DEFAULTS[graphs.pitch.kind], **given)
+    if tracking.problem:
+        raise OptionError(tracking.problem)
+    if decoder and graphs.pitch.kind != "crepe":
+        raise OptionError("--decoder is for CREPE: the graph of --pitch decodes for itself")
     settings = Settings(
         GEOMETRIES[int(rate)], graphs.pitch.kind, F0_LOW_HZ, F0_HIGH_HZ, tracking, minimum, maximum, perturb,
         graphs.content.sha256, graphs.pitch.sha256, CACHES[cache],
@@ -178,12 +173,15 @@ def processes(jobs: int | None, memory: int | None, device: Device, graphs: Extr
 
 
 def _announce(settings: Settings, graphs: Extractors, seconds: float) -> None:
-    """What each choice of --cache would take on disk."""
+    """What each choice of --cache would take on disk, and where graphs run."""
     sizes = build.expected(settings, graphs.content.dimension, seconds)
     choices = [f"{name} {_megabytes(sum(sizes[product] for product in made))}" for name, made in CACHES.items()]
     audio = _megabytes(sizes["audio"])
     beside = ", ".join(choices)
-    click.echo(f"{seconds / 60:.1f} min; on disk about {audio} of audio and, by --cache: {beside}", err=True)
+    where = f"pitch on {graphs.pitch.device}"
+    if "units" in settings.products:
+        where += f", content on {graphs.content.device}"
+    click.echo(f"{seconds / 60:.1f} min; on disk about {audio} of audio and, by --cache: {beside}; {where}", err=True)
 
 
 def _tell(outcome: Outcome, data_dir: Path) -> None:

@@ -18,7 +18,8 @@ from moksori.train.statistics import Summary
 FILE = "report.html"
 LITTLE_MINUTES, VERY_LITTLE_MINUTES = 10.0, 1.0
 CLIPPED_SHARE = 0.001
-LEAST_CONTRAST_DB = 25.0  # a dry voice falls at least so far between words
+LEAST_CONTRAST_DB = 30.0  # singing falls by 36 dB and more between words; benchmarks/warnings.py
+NAMED = 3  # files in one sentence
 LEAST_VOICED = 0.2
 PICTURES = 6  # spectrograms in all
 SHOWN_SECONDS = 8.0
@@ -50,11 +51,23 @@ def warnings(facts: Mapping[str, Any], summary: Summary, names: Mapping[str, str
         if speaker["voiced"] < LEAST_VOICED:
             share = f"{100 * speaker['voiced']:.0f} %"
             found.append(f"{name}: the pitch tracker hears a voice in {share} of it only; is this one voice, alone?")
-        for source, semitones in sorted(summary.speakers[name].strangers().items()):
-            where = f"{abs(semitones):.0f} semitones {'above' if semitones > 0 else 'below'}"
-            file = names.get(source, source)
-            found.append(f"{name}: {file} lies {where} the speaker's other files: is it another voice?")
+        found += _strangers(name, summary.speakers[name].strangers(), names)
     return found
+
+
+def _strangers(speaker: str, strangers: Mapping[str, float], names: Mapping[str, str]) -> list[str]:
+    """One sentence, however many files lie apart: a singer's speech does, or another's takes."""
+    if not strangers:
+        return []
+    farthest = sorted(strangers, key=lambda source: -abs(strangers[source]))
+    shown = [
+        f"{names.get(source, source)} ({abs(strangers[source]):.0f} {'above' if strangers[source] > 0 else 'below'})"
+        for source in farthest[:NAMED]
+    ]
+    more = f" and {len(farthest) - NAMED} more" if len(farthest) > NAMED else ""
+    lie = "lies" if len(farthest) == 1 else "lie"
+    what = f"{', '.join(shown)}{more} {lie} far from the other files, in semitones"
+    return [f"{speaker}: {what}: another voice, or speech among singing?"]
 
 
 def write(path: Path, data: Mapping[str, Any], summary: Summary, data_dir: Path) -> None:

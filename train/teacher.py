@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
+from huggingface_hub import errors
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
@@ -17,7 +20,14 @@ from moksori.models.hubert import HubertTeacher
 from moksori.models.whisper import MAX_UNITS, WhisperConfig, WhisperContent
 from moksori.runtime.errors import MoksoriError
 
-WEIGHTS = "model.safetensors"  # never a pickle
+SAFE, OLD = "model.safetensors", "pytorch_model.bin"
+HUB: Mapping[type[Exception], str] = {  # the first that fits
+    errors.GatedRepoError: "is only for those whom its owner lets in: ask on its page, then run hf auth login",
+    errors.RepositoryNotFoundError: "is not on the hub, or it is private: check the name",
+    errors.LocalEntryNotFoundError: "was never downloaded whole, and the hub cannot be reached: go online and try "
+    "again, or name a folder with the network",
+    errors.EntryNotFoundError: f"has no config.json, or neither {SAFE} nor {OLD}: name another network",
+}
 
 
 @dataclass(frozen=True)
@@ -42,12 +52,34 @@ def load(source: str, layer: int | None = None) -> Teacher:
     """
     try:
         config = AutoConfig.from_pretrained(source)
-        weights = load_file(str(cached_file(source, WEIGHTS)))
-    except (OSError, ValueError, SafetensorError) as error:
-        raise MoksoriError(f"{source} is no folder or hub id with config.json and {WEIGHTS}: {error}") from None
+        weights = _weights(source)
+    except (OSError, ValueError, SafetensorError, UnpicklingError) as error:
+        raise MoksoriError(_reason(source, error)) from error
     if config.model_type not in LOADERS:
         raise MoksoriError(f"{source} is a '{config.model_type}'; teachers are {', '.join(LOADERS)}")
     return LOADERS[config.model_type](source, config, weights, layer)
+
+
+def _weights(source: str) -> dict[str, torch.Tensor]:
+    try:
+        return load_file(str(cached_file(source, SAFE)))
+    except OSError:
+        old = cached_file(source, OLD)
+        weights: dict[str, torch.Tensor] = torch.load(str(old), map_location="cpu", weights_only=True)  # runs no code
+        return weights
+
+
+def _reason(source: str, error: BaseException) -> str:
+    """Why a network could not be had, in one sentence with the mend."""
+    if Path(source).exists():
+        return f"{source} is no network of transformers: it needs config.json, and {SAFE} or {OLD}, whole"
+    cause: BaseException | None = error
+    while cause is not None:
+        for kind, mend in HUB.items():
+            if isinstance(cause, kind):
+                return f"{source} {mend}"
+        cause = cause.__cause__ or cause.__context__
+    return f"{source} cannot be read ({' '.join(str(error).split())[:200]}): download it again"
 
 
 def _whisper(source: str, config: Any, weights: dict[str, torch.Tensor], layer: int | None) -> Teacher:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import get_context, parent_process
-from threading import Thread
+from threading import Thread, current_thread, main_thread
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -25,7 +25,7 @@ def cores() -> int:
 @contextmanager
 def pool(jobs: int) -> Iterator[Executor]:
     """An executor of ``jobs`` fresh processes of one thread each; with one job, it runs at once in this one."""
-    executor = _Here() if jobs == 1 else ProcessPoolExecutor(jobs, get_context("spawn"), _begin)
+    executor = _Here() if jobs == 1 else _Processes(jobs, get_context("spawn"), _begin)
     before = {name: os.environ.get(name) for name in BLAS_THREADS}
     try:
         os.environ.update(dict.fromkeys(BLAS_THREADS, "1"))  # the processes begin with the first tasks, and inherit it
@@ -34,6 +34,22 @@ def pool(jobs: int) -> Iterator[Executor]:
         for name, value in before.items():
             os.environ.pop(name) if value is None else os.environ.update({name: value})
         executor.shutdown(cancel_futures=True)
+
+
+class _Processes(ProcessPoolExecutor):
+    """Begins its processes deaf to Ctrl-C: one that is still importing would show where."""
+
+    begun = False
+
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+        if self.begun or current_thread() is not main_thread():
+            return super().submit(fn, *args, **kwargs)
+        self.begun = True
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # which a new process inherits
+        try:
+            return super().submit(fn, *args, **kwargs)
+        finally:
+            signal.signal(signal.SIGINT, before)
 
 
 class _Here(Executor):
