@@ -6,20 +6,51 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from moksori.runtime.errors import OptionError
-from moksori.train import checkpoint
+from moksori.train import checkpoint, optimizers, precision
 from moksori.train import config as configs
 from moksori.train import content as content_training
 from moksori.train.denoiser import DenoiserConfig, build
-from moksori.train.loop import LoopConfig, schedule
+from moksori.train.loop import LoopConfig
 
 
-def test_the_learning_rate_warms_up_and_falls_along_a_cosine() -> None:
-    loop = LoopConfig(steps=1_000, warmup=100)
-    assert [schedule(step, loop) for step in (0, 49)] == pytest.approx([0.01, 0.5], abs=5e-3)
-    assert schedule(500, loop) == pytest.approx(0.505)
-    assert schedule(1_000, loop) == pytest.approx(0.01)
+@pytest.mark.parametrize(("name", "half", "end"), [
+    ("cosine", 0.505, 0.01), ("linear", 0.505, 0.01), ("constant", 1, 1),
+])
+def test_the_rate_warms_up_and_falls_as_its_schedule_says(name: str, half: float, end: float) -> None:
+    shares = [optimizers.share(name, step, 1_000, 10) for step in (0, 4, 500, 1_000)]
+    assert shares == pytest.approx([0.1, 0.5, half, end], abs=5e-3)
+    assert optimizers.share("cosine", 250, 1_000, 1) == pytest.approx(0.01 + 0.99 * (0.5 + 0.5 * 0.5**0.5))
+    assert optimizers.share("linear", 250, 1_000, 1) == pytest.approx(0.01 + 0.99 * 0.75)
+
+
+@pytest.mark.parametrize("name", optimizers.OPTIMIZERS)
+def test_every_optimizer_finds_the_bottom_of_a_bowl(name: str) -> None:
+    point = nn.Linear(1, 1, bias=False)
+    descent = optimizers.optimizer(name, point, 0.02, (0.9, 0.98), 0.0)
+    for _ in range(400):
+        descent.zero_grad()
+        (point.weight - 3).square().sum().backward()
+        descent.step()
+    assert float(point.weight.detach()) == pytest.approx(3, abs=0.05)
+
+
+def test_an_unknown_optimizer_or_schedule_is_refused() -> None:
+    with pytest.raises(OptionError, match=r"no optimizer 'adamv' \(did you mean 'adam'\?\); there are adamw, adam"):
+        optimizers.optimizer("adamv", nn.Linear(1, 1), 0.1, (0.9, 0.9), 0)
+    with pytest.raises(OptionError, match="no schedule 'exp'"):
+        optimizers.share("exp", 0, 1, 1)
+
+
+def test_transforms_are_kept_out_of_half_precision() -> None:
+    one = torch.full((2, 2), 1 / 3)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.matmul(one, one).dtype == torch.bfloat16
+        product = precision.full(torch.matmul)(one, one)
+    assert product.dtype == torch.float32
+    torch.testing.assert_close(product, torch.full((2, 2), 2 / 9))
 
 
 def test_checkpoints_are_pruned_but_not_the_best(tmp_path: Path) -> None:

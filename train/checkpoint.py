@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,10 +16,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from moksori.runtime.errors import MoksoriError
-from moksori.runtime.files import atomic_path, read_json
+from moksori.runtime.files import atomic_path, read_json, write_json
 
 NAME = re.compile(r"checkpoint-(\d{8})\.safetensors")
 BEST = "best.json"
+SCORE = "judge/score"  # the metric that checkpoints are chosen by
 
 
 @dataclass
@@ -29,11 +32,17 @@ class State:
     optimizers: dict[str, torch.optim.Optimizer]
     step: int = 0
     metrics: dict[str, float] = field(default_factory=dict)
+    measured: int = 0  # the step that ``metrics`` are of
     adversary: nn.Module | None = None
+    scaler: torch.amp.GradScaler = field(default_factory=lambda: torch.amp.GradScaler("cpu", enabled=False))
 
 
 def save(folder: Path, state: State) -> Path:
-    """Write ``folder/checkpoint-<step>.safetensors``: weights, average, optimizer moments and the random state."""
+    """Write ``folder/checkpoint-<step>.safetensors``: weights, average, optimizer moments; chance needs no state.
+
+    Raises:
+        MoksoriError: it cannot be written, mostly for want of space; earlier checkpoints are as they were.
+    """
     tensors = {f"network.{name}": value for name, value in state.network.state_dict().items()}
     tensors |= {f"averaged.{name}": value for name, value in state.averaged.state_dict().items()}
     if state.adversary is not None:
@@ -41,17 +50,24 @@ def save(folder: Path, state: State) -> Path:
     for which, optimizer in state.optimizers.items():
         for index, moments in optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{which}.{index}.{name}": value for name, value in moments.items()}
-    tensors["random"] = torch.get_rng_state()
-    info = {"step": state.step, "metrics": state.metrics}
-    path = folder / f"checkpoint-{state.step:08d}.safetensors"
-    with atomic_path(path) as temporary:
-        save_file({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, temporary,
-                  metadata={"moksori": json.dumps(info)})  # fmt: skip
+    info = {"step": state.step, "metrics": state.metrics, "measured": state.measured}
+    info["scaler"] = state.scaler.state_dict()
+    whole = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
+    path = at(folder, state.step)
+    try:
+        with atomic_path(path) as temporary:
+            save_file(whole, temporary, metadata={"moksori": json.dumps(info)})
+    except (OSError, SafetensorError) as error:
+        size = sum(value.nbytes for value in whole.values()) / 1e6
+        raise MoksoriError(
+            f"{path} cannot be written ({error}); it needs {size:.0f} MB: free some space, and the same command goes "
+            "on from the checkpoint before"
+        ) from None
     return path
 
 
 def resume(path: Path, state: State) -> None:
-    """Load a checkpoint into ``state`` in place, random state included; MoksoriError if it is another network's."""
+    """Load a checkpoint into ``state`` in place; MoksoriError if it is damaged or another network's."""
     tensors, info = _read(path)
     try:
         state.network.load_state_dict(_part(tensors, "network"))
@@ -67,8 +83,9 @@ def resume(path: Path, state: State) -> None:
             index, kind = name.split(".", 1)
             moments.setdefault(int(index), {})[kind] = value
         optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
-    torch.set_rng_state(tensors["random"])
-    state.step, state.metrics = int(info["step"]), info["metrics"]
+    if info.get("scaler"):
+        state.scaler.load_state_dict(info["scaler"])
+    state.step, state.metrics, state.measured = int(info["step"]), info["metrics"], int(info.get("measured", 0))
 
 
 def weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -100,6 +117,19 @@ def at(folder: Path, step: int) -> Path:
     return folder / f"checkpoint-{step:08d}.safetensors"
 
 
+def choose(folder: Path) -> None:
+    """Write ``best.json``: the checkpoint with the best score, where one was judged."""
+    judged: dict[int, dict[str, float]] = {}
+    for step in steps(folder):
+        with suppress(MoksoriError):  # a damaged one cannot be the best
+            info = _info(at(folder, step))
+            if SCORE in info["metrics"] and info.get("measured") == step:
+                judged[step] = info["metrics"]
+    if judged:
+        best = max(judged, key=lambda step: judged[step][SCORE])
+        write_json(folder / BEST, {"step": best, **judged[best]})
+
+
 def prune(folder: Path, keep: int, every: int) -> None:
     """Delete all but the newest ``keep``, multiples of ``every`` steps, and the chosen best."""
     best = chosen(folder)
@@ -109,14 +139,29 @@ def prune(folder: Path, keep: int, every: int) -> None:
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    with _opened(path) as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, _said(file)  # noqa: SIM118 (not a dict)
+
+
+def _info(path: Path) -> dict[str, Any]:
+    with _opened(path) as file:
+        return _said(file)
+
+
+def _said(file: Any) -> dict[str, Any]:
+    said: dict[str, Any] = json.loads(file.metadata()["moksori"])
+    return said
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
     try:
         with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-            return tensors, json.loads(file.metadata()["moksori"])
+            yield file
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise MoksoriError(
-            f"{path} is not a readable checkpoint ({error}); delete it to go on from the one before"
-        ) from None
+        earlier = [step for step in steps(path.parent) if at(path.parent, step) < path]
+        mend = f"delete it to go on from {at(path.parent, earlier[-1]).name}" if earlier else "delete it to begin anew"
+        raise MoksoriError(f"{path} is not a readable checkpoint ({error}); {mend}") from None
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -9,11 +9,15 @@ from rich.console import Console
 
 from moksori.runtime.command import Command
 
+PATH = click.Path(path_type=Path)
 EXAMPLES = """\b
 Examples:
   svc-train vocoder data/ run/
+  svc-train vocoder data/ run/ --from demo --steps 5000
   svc-train denoiser data/ run/ --steps 20000
-  svc-train denoiser data/ run/ --config mine.yaml
+  svc-train denoiser data/ run/ --preset low-memory --config mine.yaml
+  svc-train denoiser data/ run/ --preview song.wav --judge clips/
+  accelerate launch -m moksori.train.cli denoiser data/ run/
 """
 
 
@@ -22,17 +26,52 @@ Examples:
 @click.argument("data_dir", type=click.Path(file_okay=False, path_type=Path))
 @click.argument("run_dir", type=click.Path(file_okay=False, path_type=Path))
 @click.option(
+    "--preset",
+    "presets",
+    multiple=True,
+    metavar="NAME",
+    help="light-24k, reference-44k, low-memory; may be given more than once.  [default: what the run was begun with]",
+)
+@click.option(
     "--config",
     "config_file",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="YAML",
-    help="What differs from the defaults.  [default: what the run was begun with]",
+    help="What differs from presets and defaults.  [default: what the run was begun with]",
+)
+@click.option(
+    "--from",
+    "start_from",
+    metavar="WEIGHTS",
+    help="Begin a vocoder with those of a voice, a RUN_DIR, a checkpoint, or openvpi's model.",
 )
 @click.option("--steps", type=click.IntRange(min=1), metavar="N", help="Train until this step.")
 @click.option("--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads.  [default: all cores]")
+@click.option("--preview", type=PATH, metavar="SONG", help="Sing it at every validation, into RUN_DIR/previews.")
+@click.option(
+    "--judge",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Clips of other speakers: choose the checkpoint that converts them best.",
+)
+@click.option("--recogniser", type=PATH, metavar="DIR", help="A CTranslate2 Whisper model, to judge words too.")
+@click.option("--speaker", metavar="NAME", help="Who sings for --preview and --judge.  [default: the data's first]")
+@click.option("--key", type=float, default=0.0, metavar="N", help="How many semitones up.  [default: 0]")
 @click.version_option(package_name="moksori")
 def main(
-    role: str, data_dir: Path, run_dir: Path, config_file: Path | None, steps: int | None, threads: int | None
+    role: str,
+    data_dir: Path,
+    run_dir: Path,
+    presets: tuple[str, ...],
+    config_file: Path | None,
+    start_from: str | None,
+    steps: int | None,
+    threads: int | None,
+    preview: Path | None,
+    judge: Path | None,
+    recogniser: Path | None,
+    speaker: str | None,
+    key: float,
 ) -> None:
     """Train one network of a voice from DATA_DIR (made by svc-prepare) into RUN_DIR.
 
@@ -40,8 +79,11 @@ def main(
     command again goes on from the newest checkpoint.
     """
     from moksori.train import run
+    from moksori.train.audition import Audition
 
-    run.run(role, data_dir, run_dir, config_file, steps, threads, Console(stderr=True))
+    audition = Audition(preview, judge, recogniser, speaker, key)
+    wishes = run.Wishes(presets, config_file, steps, threads, start_from, audition)
+    run.run(role, data_dir, run_dir, wishes, Console(stderr=True))
 
 
 if __name__ == "__main__":

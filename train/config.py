@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 import types
 import typing
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,6 +16,7 @@ from moksori.runtime.errors import OptionError
 from moksori.runtime.files import atomic_path
 
 T = TypeVar("T")
+LONGEST = 60  # letters of a value in a message
 
 
 def load(path: Path, defaults: T) -> T:
@@ -50,13 +52,28 @@ def overlay(defaults: T, given: Any, place: str) -> T:
             changes[name] = overlay(current, value, f"{place}: {name}")
         else:
             changes[name] = _converted(value, known[name], f"{place}: {name}")
-    return dataclasses.replace(defaults, **changes)
+    try:
+        return dataclasses.replace(defaults, **changes)
+    except OptionError as error:
+        raise OptionError(f"{place}: {error}") from None
 
 
 def save(path: Path, config: Any) -> None:
     """Write a resolved config beside the checkpoints it belongs to."""
     with atomic_path(path) as temporary:
         temporary.write_text(yaml.safe_dump(plain(config), sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
+def differences(found: Mapping[str, Any], wanted: Mapping[str, Any], place: str = "") -> list[str]:
+    """What ``wanted`` says that ``found`` does not, one phrase each, such as "hop 240, not 512"."""
+    phrases = []
+    for name, value in wanted.items():
+        other = found.get(name)
+        if isinstance(value, Mapping) and isinstance(other, Mapping):
+            phrases += differences(other, value, f"{place}{name} ")
+        elif other != value:
+            phrases.append(f"{place}{name} {_short(other)}, not {_short(value)}")
+    return phrases
 
 
 def plain(config: Any) -> Any:
@@ -66,6 +83,12 @@ def plain(config: Any) -> Any:
     if isinstance(config, dict):
         return {key: plain(value) for key, value in config.items()}
     return [plain(value) for value in config] if isinstance(config, (tuple, list)) else config
+
+
+def _short(value: Any) -> str:
+    """A value in few letters: a list without its brackets, a hash by its beginning."""
+    text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    return "nothing" if value is None else text if len(text) <= LONGEST else text[:12] + "…"
 
 
 def _converted(value: Any, kind: Any, place: str) -> Any:

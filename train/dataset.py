@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections import deque
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,13 +19,14 @@ from torch import Tensor
 from moksori.runtime import content, mel
 from moksori.runtime.errors import MoksoriError
 from moksori.runtime.files import read_json
+from moksori.train import shift
 
 Array = NDArray[np.float32]
 Weights = NDArray[np.float64]
 Batch = dict[str, NDArray[np.generic]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Slice:
     """One prepared piece of audio; ``frames`` are mel frames."""
 
@@ -43,9 +46,29 @@ class Crop:
     loudness: Array
     units: Array  # [frames, D], one variant of the cached ones, carried to mel frames
     speaker: int
+    shift: float = 0.0  # semitones by which mel and f0, but not audio, units and loudness, were moved
+
+
+@dataclass(frozen=True)
+class Share:
+    """One process's part of the endless training stream, from batch ``start`` on.
+
+    Crops are numbered through all processes: two of them with batches of B see what one sees with batches of 2·B.
+    """
+
+    start: int = 0
+    rank: int = 0
+    processes: int = 1
+    seed: int = 0
+    workers: int = 1  # threads that make batches ahead of their use
+
+    def first(self, number: int, size: int) -> int:
+        """Number of the first crop in this process's batch ``number`` of ``size`` crops."""
+        return (number * self.processes + self.rank) * size
 
 
 MARGIN = 4  # frames of f0 context on each side
+EXAMPLES = 24  # held-out slices that a validation looks at
 
 
 class PreparedData:
@@ -75,13 +98,19 @@ class PreparedData:
         held = {s.id for s in slices[every // 2 :: every]}
         self.training = [s for s in slices if s.id not in held]
         self.validation = [s for s in slices if s.id in held] or self.training
-        self._groups = [[p for p in self.training if p.speaker == number] for number in range(len(self.speakers))]
+        self._groups: list[list[Slice]] = [[] for _ in self.speakers]
+        for piece in self.training:
+            self._groups[piece.speaker].append(piece)
         self._ends = [np.cumsum([p.frames for p in group]) for group in self._groups]
 
-    def crop(self, piece: Slice, start: int, frames: int, variant: int) -> Crop:
-        """Frames ``start`` to ``start + frames`` of a slice; ``variant`` 0 has the clean units, others altered ones."""
+    def crop(self, piece: Slice, start: int, frames: int, variant: int, semitones: float = 0.0) -> Crop:
+        """Frames ``start`` to ``start + frames`` of a slice; ``variant`` 0 has the clean units, others altered ones.
+
+        Mel and f0 are moved by ``semitones`` (train/shift.py).
+        """
         spec, speaker = self.spec, self.speakers[piece.speaker]
-        pad = (spec.n_fft - spec.hop) // 2  # the mel of an inner crop sees its real surroundings
+        window = shift.length(semitones, spec)
+        pad = (max(window, spec.n_fft) - spec.hop) // 2  # the mel of an inner crop sees its real surroundings
         first = max(0, start * spec.hop - pad)
         path = self.folder / "audio" / speaker / f"{piece.id}.flac"
         stop = (start + frames) * spec.hop + pad
@@ -91,7 +120,8 @@ class PreparedData:
             raise MoksoriError(f"{path} cannot be read ({error}); run svc-prepare again") from None
         lead = start * spec.hop - first
         whole = np.pad(audio, (pad - lead, max(0, frames * spec.hop + pad + lead - len(audio))))
-        windows = np.lib.stride_tricks.sliding_window_view(whole, spec.n_fft)[:: spec.hop][:frames]
+        sizes = spec.n_fft, window
+        usual, moved = (_windows(whole[pad - (size - spec.hop) // 2 :], size, spec.hop, frames) for size in sizes)
         with np.load(self.folder / "features" / speaker / f"{piece.id}.npz") as features:
             f0, voiced = features["f0"], features["voiced"]
             units = features["units"] if self.has_units else np.zeros((1, 1, self.unit_dimension), np.float16)
@@ -101,13 +131,19 @@ class PreparedData:
         near = np.clip(np.arange(start - MARGIN, start + frames + MARGIN), 0, len(f0) - 1)
         return Crop(
             audio=whole[pad : pad + frames * spec.hop],
-            mel=mel.log_mel_frames(windows, spec),
-            f0=f0[near],
+            mel=shift.log_mel_frames(moved, spec) if semitones else mel.log_mel_frames(usual, spec),
+            f0=f0[near] * np.float32(window / spec.n_fft if semitones else 1),
             voiced=(voiced[inside] & (at < len(f0))).astype(np.float32),
-            loudness=mel.loudness_frames(windows, spec),
+            loudness=mel.loudness_frames(usual, spec),
             units=units[variant % len(units)][stretch[inside]].astype(np.float32),
             speaker=piece.speaker,
+            shift=12 * float(np.log2(window / spec.n_fft)) if semitones else 0.0,
         )
+
+    @property
+    def examples(self) -> list[Slice]:
+        """Up to ``EXAMPLES`` held-out slices, spread over all of them, so that every validation costs the same."""
+        return self.validation[:: -(-len(self.validation) // EXAMPLES)]
 
     @property
     def has_units(self) -> bool:
@@ -126,17 +162,21 @@ class PreparedData:
         rate = self.spec.frame_rate
         return [Slice(s["id"], index[s["speaker"]], int(s["seconds"] * rate)) for s in self.facts["slices"]]
 
-    def random_crop(self, seed: int, index: int, frames: int, balance: Weights, variants: bool) -> Crop:
+    def random_crop(
+        self, seed: int, index: int, frames: int, balance: Weights, variants: bool, shifted: float = 0.0
+    ) -> Crop:
         """Crop number ``index`` of the endless training stream.
 
-        ``balance`` [speakers] weighs the speakers; with ``variants`` its units come from clean or altered audio.
+        ``balance`` [speakers] weighs the speakers; with ``variants`` its units come from clean or altered audio. A
+        share ``shifted`` of the crops is moved in pitch.
         """
         rng = np.random.default_rng([seed, index])
         speaker = int(rng.choice(len(self.speakers), p=balance))
         ends = self._ends[speaker]
         piece = self._groups[speaker][int(np.searchsorted(ends, rng.integers(0, ends[-1]), side="right"))]
         start = int(rng.integers(0, max(1, piece.frames - frames + 1)))
-        return self.crop(piece, start, frames, variant=int(rng.integers(0, 1 << 30)) if variants else 0)
+        variant = int(rng.integers(0, 1 << 30)) if variants else 0
+        return self.crop(piece, start, frames, variant, shift.drawn(shifted, seed, index))
 
     def balance(self, favoured: dict[str, float]) -> Weights:
         """Share of each speaker in training [speakers]: √seconds, so that the small are heard too, × ``favoured``."""
@@ -148,28 +188,33 @@ class PreparedData:
         return weights / weights.sum()
 
 
+def _windows(audio: Array, size: int, hop: int, count: int) -> Array:
+    """The first ``count`` windows of ``size`` samples, one every ``hop``: [count, size]."""
+    return np.lib.stride_tricks.sliding_window_view(audio, size)[::hop][:count]
+
+
 class Collate(Protocol):
     def __call__(self, crops: list[Crop], first_index: int) -> Batch: ...
 
 
 def batches(
-    data: PreparedData, collate: Collate, *, seed: int, start: int, size: int, frames: int, balance: Weights,
-    variants: bool = True, ahead: int = 4,
+    data: PreparedData, collate: Collate, share: Share, *, size: int, frames: int, balance: Weights,
+    variants: bool = True, shifted: float = 0.0,
 ) -> Generator[Batch]:
-    """Endless batches from number ``start`` on, made ahead in a thread (decoding and transforms release the GIL)."""
+    """Endless batches of a share, made ahead in threads (decoding and transforms release the GIL)."""
 
     def make(number: int) -> Batch:
-        indices = range(number * size, (number + 1) * size)
-        return collate([data.random_crop(seed, index, frames, balance, variants) for index in indices], indices[0])
+        first = share.first(number, size)
+        crops = [data.random_crop(share.seed, first + k, frames, balance, variants, shifted) for k in range(size)]
+        return collate(crops, first)
 
-    with ThreadPoolExecutor(1) as pool:
-        queue = [pool.submit(make, start + k) for k in range(ahead)]
-        number = start + ahead
+    with ThreadPoolExecutor(share.workers) as pool:
+        numbers = itertools.count(share.start)
+        queue = deque(pool.submit(make, next(numbers)) for _ in range(2 * share.workers + 2))
         try:
             while True:
-                yield queue.pop(0).result()
-                queue.append(pool.submit(make, number))
-                number += 1
+                queue.append(pool.submit(make, next(numbers)))
+                yield queue.popleft().result()
         finally:
             for future in queue:
                 future.cancel()
@@ -179,6 +224,9 @@ def tensors(stream: Generator[Batch], device: torch.device) -> Generator[dict[st
     """The same batches as tensors on ``device``; closing it closes the stream."""
     try:
         for batch in stream:
-            yield {name: torch.from_numpy(value).to(device) for name, value in batch.items()}
+            ready = {name: torch.from_numpy(value) for name, value in batch.items()}
+            if device.type == "cuda":  # copied while the step before is computed
+                ready = {name: value.pin_memory() for name, value in ready.items()}
+            yield {name: value.to(device, non_blocking=True) for name, value in ready.items()}
     finally:
         stream.close()
