@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,19 +11,21 @@ from torch import Tensor, nn
 
 from moksori.export.context import reach
 from moksori.export.graph import Axis, GraphSpec, Lengths, Port, Proof, write
+from moksori.runtime.graphs import COEFFICIENTS
 from moksori.runtime.mel import MelSpec
-from moksori.train import objective
+from moksori.train.objective import PREDICTIONS
 
 HISTORY = 3  # earlier predictions that a step can weigh
-PREDICTIONS: dict[str, Callable[[objective.Network, Tensor, Tensor, Tensor], Tensor]] = {
-    "velocity": objective.velocity,
-}
+LONGEST_TIME = {"velocity": 1.0, "epsilon": 999.0}  # of the times a step is proved at
 PROBED = 1024  # frames, in which a network's reach is looked for
 
 
 @dataclass(frozen=True)
 class DenoiserFacts:
-    """What a denoiser is, besides its weights; ``channels`` are those of the condition tensor."""
+    """What a denoiser is, besides its weights; ``channels`` are those of the condition tensor.
+
+    ``dropped`` is the share of its training without units and speaker; above 0 it can be guided.
+    """
 
     architecture: str
     prediction: str
@@ -32,6 +33,7 @@ class DenoiserFacts:
     units: int
     speakers: int
     channels: int
+    dropped: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -60,17 +62,23 @@ def export_denoiser(
     step = Step(network, facts.prediction)
     condition_context = _condition_reach(conditioner, facts)
     context = _step_reach(step, facts)
-    condition = write(conditioner, condition_spec(facts, condition_context), condition_path, precision)
+    silent = conditioner.silent
+    assert isinstance(silent, frozenset)
+    condition = write(conditioner, condition_spec(facts, condition_context, silent), condition_path, precision)
     denoiser = write(step, denoiser_spec(facts, context), denoiser_path, precision)
     return DenoiserProof(condition, denoiser, condition_context, context)
 
 
 class Step(nn.Module):
-    """x_next = c0·x + c1·prediction + c2·history_1 + c3·history_2 + c4·history_3, all [1, M, T]."""
+    """x_next = c0·x + c1·prediction + c2·history_1 + c3·history_2 + c4·history_3, all [1, M, T].
+
+    Of an epsilon model the prediction is v0·x + v1·ε (runtime/samplers.py), with v0 and v1 behind the coefficients.
+    """
 
     def __init__(self, network: nn.Module, prediction: str) -> None:
         super().__init__()
         self.network = network
+        self.viewed = prediction == "epsilon"
         self.predict = PREDICTIONS[prediction]
 
     def forward(
@@ -84,12 +92,14 @@ class Step(nn.Module):
         condition: Tensor,
     ) -> tuple[Tensor, Tensor]:
         prediction = self.predict(self.network, x, t, condition)
-        c0, c1, c2, c3, c4 = coefficients.split(1)
+        c0, c1, c2, c3, c4, *view = coefficients.split(1)
+        if self.viewed:
+            prediction = view[0] * x + view[1] * prediction
         x_next = c0 * x + c1 * prediction + c2 * history_1 + c3 * history_2 + c4 * history_3
         return x_next, prediction
 
 
-def condition_spec(facts: DenoiserFacts, context: int) -> GraphSpec:
+def condition_spec(facts: DenoiserFacts, context: int, silent: frozenset[str]) -> GraphSpec:
     return GraphSpec(
         role="condition",
         kind=facts.architecture,
@@ -104,7 +114,13 @@ def condition_spec(facts: DenoiserFacts, context: int) -> GraphSpec:
         outputs=(Port("condition", (1, facts.channels, "frames")),),
         axes=(Axis("units", traced=12, unseen=(1, 31, 100)), *_frames()),
         draw=lambda lengths, generator: draw_conditions(facts, lengths, generator),
-        metadata={**_mel_metadata(facts.mel), "dimension": str(facts.units), "context": str(context)},
+        metadata={
+            **_mel_metadata(facts.mel),
+            "dimension": str(facts.units),
+            "context": str(context),
+            "dropped": f"{facts.dropped:g}",
+        },
+        silent=silent,
     )
 
 
@@ -117,7 +133,7 @@ def denoiser_spec(facts: DenoiserFacts, context: int) -> GraphSpec:
             Port("x", mel),
             Port("t", (1,)),
             *(Port(f"history_{k}", mel) for k in range(1, HISTORY + 1)),
-            Port("coefficients", (2 + HISTORY,)),
+            Port("coefficients", (COEFFICIENTS[facts.prediction],)),
             Port("condition", (1, facts.channels, "frames")),
         ),
         outputs=(Port("x_next", mel), Port("prediction", mel)),
@@ -142,13 +158,13 @@ def draw_conditions(facts: DenoiserFacts, lengths: Lengths, generator: torch.Gen
 
 
 def draw_step(facts: DenoiserFacts, lengths: Lengths, generator: torch.Generator) -> tuple[Tensor, ...]:
-    """A state, a time in 0…1, history, coefficients and a condition, none of them zero."""
+    """A state, a time, history, coefficients and a condition, none of them zero."""
     mel = (1, facts.mel.bins, lengths["frames"])
     return (
         torch.randn(mel, generator=generator),
-        torch.rand(1, generator=generator),
+        LONGEST_TIME[facts.prediction] * torch.rand(1, generator=generator),
         *(torch.randn(mel, generator=generator) for _ in range(HISTORY)),
-        torch.randn(2 + HISTORY, generator=generator),
+        torch.randn(COEFFICIENTS[facts.prediction], generator=generator),
         torch.randn(1, facts.channels, lengths["frames"], generator=generator),
     )
 
@@ -162,18 +178,17 @@ def _mel_metadata(mel: MelSpec) -> dict[str, str]:
 
 
 def _condition_reach(conditioner: nn.Module, facts: DenoiserFacts) -> int:
+    """By the units, one to a frame, which are added before the conditioner looks around."""
     network = copy.deepcopy(conditioner).cpu().double().eval()
-    lengths = {"units": PROBED // 2, "frames": PROBED}
-    generator = torch.Generator().manual_seed(0)
-    units, mel2ph, f0, voiced, loudness, speaker = draw_conditions(facts, lengths, generator)
+    lengths = {"units": PROBED, "frames": PROBED}
+    units, _, *others = draw_conditions(facts, lengths, torch.Generator().manual_seed(0))
+    in_step = torch.arange(1, PROBED + 1).unsqueeze(0)
 
-    def from_loudness(level: Tensor) -> Tensor:
-        condition: Tensor = network(
-            units.double(), mel2ph, f0.double(), voiced.double(), level, speaker.double()
-        )
+    def from_units(spoken: Tensor) -> Tensor:
+        condition: Tensor = network(spoken, in_step, *(other.double() for other in others))
         return condition
 
-    return reach(from_loudness, loudness.double(), axis_in=1, axis_out=2)
+    return reach(from_units, units.double(), axis_in=1, axis_out=2)
 
 
 def _step_reach(step: Step, facts: DenoiserFacts) -> int:

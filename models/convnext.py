@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from moksori.models.conditioner import Conditioner
+from moksori.models.conditioner import ConditionerConfig, conditioner
 from moksori.models.layers import ConvNeXtBlock
 
 
@@ -21,10 +21,12 @@ class ConvNeXtConfig:
     hidden: int = 640
     layers: int = 6
     kernel: int = 9
+    time_scale: float = 1000.0  # of the time embedding: 1000 for times in 0…1, 1 for indices of noisings
+    conditioner: ConditionerConfig = field(default_factory=ConditionerConfig)
 
 
 class ConvNeXtDenoiser(nn.Module):
-    """x [B,M,T] at time t [B] in 0…1 under ``condition`` [B,L·C,T] -> the network's output F [B,M,T].
+    """x [B,M,T] at time t [B] under ``condition`` [B,L·C,T] -> the network's output F [B,M,T].
 
     ``condition`` is what ``self.conditioner`` gives: the projections of every layer, outside the loop over steps.
     """
@@ -32,11 +34,11 @@ class ConvNeXtDenoiser(nn.Module):
     def __init__(self, config: ConvNeXtConfig) -> None:
         super().__init__()
         self.config = config
-        self.conditioner = Conditioner(
-            config.units, config.speakers, config.channels, config.layers * config.channels
+        self.conditioner = conditioner(
+            config.conditioner, config.units, config.speakers, config.channels, config.layers * config.channels
         )
         self.mel_in = nn.Linear(config.mel_bins, config.channels)
-        self.time = TimeEmbedding(config.channels)
+        self.time = TimeEmbedding(config.channels, config.time_scale)
         self.modulations = nn.ModuleList(nn.Linear(config.channels, 3 * config.channels) for _ in range(config.layers))
         self.blocks = nn.ModuleList(
             ConvNeXtBlock(config.channels, config.hidden, config.kernel) for _ in range(config.layers)
@@ -59,20 +61,30 @@ class ConvNeXtDenoiser(nn.Module):
 
 
 class TimeEmbedding(nn.Module):
-    """Diffusion time [B] in 0…1 -> [B, C]: sines and cosines (Vaswani et al. 2017) of 1000·t, then a perceptron."""
+    """Time [B] -> [B, C]: sines and cosines, then a perceptron."""
 
-    frequencies: Tensor
-
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, scale: float) -> None:
         super().__init__()
-        half = channels // 2
-        frequencies = torch.exp(-torch.arange(half) * (torch.log(torch.tensor(10_000.0)) / (half - 1)))
-        self.register_buffer("frequencies", 1000 * frequencies, persistent=False)
+        self.waves = Waves(channels, scale)
         self.expand = nn.Linear(channels, channels)
         self.reduce = nn.Linear(channels, channels)
 
     def forward(self, t: Tensor) -> Tensor:
-        angles = t.unsqueeze(-1) * self.frequencies
-        embedded = torch.cat([torch.sin(angles), torch.cos(angles)], dim=-1)
-        out: Tensor = F.silu(self.reduce(F.silu(self.expand(embedded))))
+        out: Tensor = F.silu(self.reduce(F.silu(self.expand(self.waves(t)))))
         return out
+
+
+class Waves(nn.Module):
+    """Time [B] -> [B, C]: sines and cosines of scale·t at rates from 1 to 1/10000 (Vaswani et al. 2017)."""
+
+    frequencies: Tensor
+
+    def __init__(self, channels: int, scale: float) -> None:
+        super().__init__()
+        half = channels // 2
+        frequencies = torch.exp(-torch.arange(half) * (torch.log(torch.tensor(10_000.0)) / (half - 1)))
+        self.register_buffer("frequencies", scale * frequencies, persistent=False)
+
+    def forward(self, t: Tensor) -> Tensor:
+        angles = t.unsqueeze(-1) * self.frequencies
+        return torch.cat([torch.sin(angles), torch.cos(angles)], dim=-1)

@@ -1,16 +1,19 @@
-"""Denoiser: the non-causal gated WaveNet of DiffWave (Kong et al. 2021), its conditions hoisted out of the loop."""
+"""Denoiser: the non-causal gated WaveNet of DiffWave (Kong et al. 2021), its conditions hoisted out of the loop.
+
+With channels 384, layers 20, time_scale 1 and the conditioner {kind: sum, channels: 256} it is the network of diff-svc.
+"""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from moksori.models.conditioner import Conditioner
-from moksori.models.convnext import TimeEmbedding
+from moksori.models.conditioner import ConditionerConfig, conditioner
+from moksori.models.convnext import Waves
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,8 @@ class WaveNetConfig:
     channels: int = 256
     layers: int = 10
     dilation_cycle: int = 4
+    time_scale: float = 1000.0  # of the time embedding: 1000 for times in 0…1, 1 for indices of noisings
+    conditioner: ConditionerConfig = field(default_factory=ConditionerConfig)
 
 
 class WaveNetDenoiser(nn.Module):
@@ -29,11 +34,16 @@ class WaveNetDenoiser(nn.Module):
     def __init__(self, config: WaveNetConfig) -> None:
         super().__init__()
         self.config = config
-        self.conditioner = Conditioner(
-            config.units, config.speakers, config.channels, config.layers * 2 * config.channels
+        self.conditioner = conditioner(
+            config.conditioner, config.units, config.speakers, config.channels, config.layers * 2 * config.channels
         )
         self.input_projection = nn.Conv1d(config.mel_bins, config.channels, 1)
-        self.time = TimeEmbedding(config.channels)
+        self.time = nn.Sequential(
+            Waves(config.channels, config.time_scale),
+            nn.Linear(config.channels, 4 * config.channels),
+            Mish(),
+            nn.Linear(4 * config.channels, config.channels),
+        )
         self.layers = nn.ModuleList(
             ResidualLayer(config.channels, 2 ** (index % config.dilation_cycle)) for index in range(config.layers)
         )
@@ -50,6 +60,13 @@ class WaveNetDenoiser(nn.Module):
             skips = skips + skip
         out: Tensor = self.output_projection(F.relu(self.skip_projection(skips / math.sqrt(self.config.layers))))
         return out
+
+
+class Mish(nn.Module):
+    """x·tanh(ln(1 + e^x)) (Misra 2019), written out because DirectML has no kernel for it in one."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.tanh(F.softplus(x))
 
 
 class ResidualLayer(nn.Module):

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
 from onnx import numpy_helper
 
-from moksori.runtime import denoiser, samplers
+from moksori.runtime import binding, denoiser, devices, samplers
+from moksori.runtime.backends import Device, cpu
 from moksori.runtime.denoiser import Conditions
+from moksori.runtime.errors import DeviceError
 
 FRAMES, BINS, CHANNELS = 7, 20, 12
 Models = dict[str, onnx.ModelProto]
@@ -28,9 +32,9 @@ def weight(model: onnx.ModelProto, name: str) -> np.ndarray:
 @pytest.mark.parametrize(
     "plan",
     [
-        samplers.plan("velocity", "euler", 4),
-        samplers.plan("velocity", "heun", 3),
-        samplers.plan("velocity", "ab2", 5),
+        samplers.plan("linear", "euler", 4),
+        samplers.plan("linear", "heun", 3),
+        samplers.plan("linear", "ab2", 5),
         [samplers.Step(t, (0.9, 0.5 - t, 0.3, -0.2, 0.1 + t)) for t in np.linspace(0, 0.9, 6)],
     ],
     ids=["euler", "heun", "ab2", "all of the history"],
@@ -50,6 +54,32 @@ def test_a_plan_is_carried_out(tiny_models: Models, plan: list[samplers.Step]) -
     found = denoiser.sample(session(model), given, noise, plan)
     assert (found.shape, found.dtype) == ((BINS, FRAMES), np.float32)
     np.testing.assert_allclose(found, x, atol=1e-5)
+
+
+def test_tensors_that_stay_on_the_device_hold_the_same_bits(
+    tiny_models: Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """I/O binding on the CPU; a GPU takes the same way with other memory."""
+    opened = devices.open_session(tiny_models["denoiser"].SerializeToString(), cpu(), threads=1)
+    rng = np.random.default_rng(2)
+    given = rng.standard_normal((1, CHANNELS, FRAMES)).astype(np.float32)
+    noise = rng.standard_normal((BINS, FRAMES)).astype(np.float32)
+    plan = samplers.plan("linear", "heun", 4, guidance=1.5)
+    assert isinstance(binding.place(opened), binding.Host)
+    wanted = denoiser.sample(opened, given, noise, plan, 0.5 * given)
+    monkeypatch.setattr(binding, "place", binding.Resident)
+    np.testing.assert_array_equal(denoiser.sample(opened, given, noise, plan, 0.5 * given), wanted)
+    gpu = dataclasses.replace(opened, device=Device("cuda", 0, "a card"))
+    assert binding.Resident(gpu).where == ("cuda", 0)
+    monkeypatch.undo()
+    assert isinstance(binding.place(gpu), binding.Resident)
+
+
+def test_a_run_that_fails_on_the_device_says_so(tiny_models: Models) -> None:
+    opened = devices.open_session(tiny_models["denoiser"].SerializeToString(), cpu(), threads=1, name="the denoiser")
+    place = binding.Resident(opened)
+    with pytest.raises(DeviceError, match="the denoiser failed on CPU"):
+        place.run({"x": place.put(np.zeros((1, BINS, FRAMES), np.float32))})
 
 
 def test_conditions_become_the_graphs_inputs(tiny_models: Models) -> None:

@@ -12,7 +12,7 @@ from scipy import signal
 from torch import Tensor, nn
 
 from moksori.models import discriminator, layers
-from moksori.models.conditioner import Conditioner
+from moksori.models.conditioner import Conditioner, ConditionerConfig
 from moksori.models.convnext import ConvNeXtConfig, ConvNeXtDenoiser
 from moksori.models.hubert import HubertContent, HubertContentConfig
 from moksori.models.istft_vocoder import IstftVocoder, IstftVocoderConfig
@@ -82,7 +82,7 @@ def test_every_input_matters(name: str) -> None:
 
 
 def test_mel2ph_0_is_padding() -> None:
-    conditioner = Conditioner(UNITS, SPEAKERS, 16, 20)
+    conditioner = Conditioner(UNITS, SPEAKERS, 16, 20, ConditionerConfig())
     given = conditions()
     other = {**given, "units": given["units"] + 10}
     none = torch.zeros_like(given["mel2ph"])
@@ -92,7 +92,7 @@ def test_mel2ph_0_is_padding() -> None:
 
 def test_mel2ph_counts_from_one() -> None:
     """Stretching inside the network equals handing over units that are stretched already."""
-    conditioner = Conditioner(UNITS, SPEAKERS, 16, 20)
+    conditioner = Conditioner(UNITS, SPEAKERS, 16, 20, ConditionerConfig())
     given = conditions()
     stretched = given["units"].repeat_interleave(2, 1)
     one_each = torch.arange(1, FRAMES + 1).repeat(BATCH, 1)
@@ -102,7 +102,7 @@ def test_mel2ph_counts_from_one() -> None:
 
 def test_speakers_mix_linearly() -> None:
     """The embedding of a mix is the mix of the embeddings."""
-    layer = Conditioner(UNITS, SPEAKERS, 16, 20).speaker_in
+    layer = Conditioner(UNITS, SPEAKERS, 16, 20, ConditionerConfig()).speaker_in
     heart, other = layer(torch.eye(SPEAKERS)[:2])
     assert torch.allclose(layer(torch.tensor([0.3, 0.7, 0])), 0.3 * heart + 0.7 * other, atol=1e-6)
 

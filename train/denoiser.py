@@ -1,9 +1,9 @@
-"""How the denoiser learns: the flow from noise to the mel of a recording, under its units, pitch and loudness."""
+"""How the denoiser learns: the way from noise to the mel of a recording, under its units, pitch and loudness."""
 
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -11,79 +11,94 @@ import torch
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
+from moksori.models.conditioner import CONDITIONERS, PITCHES, ConditionerConfig
 from moksori.models.convnext import ConvNeXtConfig, ConvNeXtDenoiser
 from moksori.models.wavenet import WaveNetConfig, WaveNetDenoiser
+from moksori.runtime import samplers, schedules
 from moksori.runtime.errors import OptionError
-from moksori.train import dataset, objective
-from moksori.train.dataset import MARGIN, Crop, PreparedData
+from moksori.train import config as configs
+from moksori.train import dataset
+from moksori.train.dataset import MARGIN, Crop, PreparedData, Share
 from moksori.train.loop import LoopConfig
+from moksori.train.objective import ObjectiveConfig, objective, sample
 
 ARCHITECTURES: dict[str, tuple[type[Any], type[nn.Module]]] = {
     "convnext": (ConvNeXtConfig, ConvNeXtDenoiser),
     "wavenet": (WaveNetConfig, WaveNetDenoiser),
 }
 CONDITIONS = ("units", "mel2ph", "f0", "voiced", "loudness", "speaker")
+PREVIEW = {"velocity": ("euler", 0.5), "epsilon": ("plms", 1.0)}  # sampler and noise scale of validation's samples
+PREVIEW_STEPS = 8
 
 
 @dataclass(frozen=True)
 class DenoiserConfig:
     architecture: str = "convnext"
-    network: dict[str, int] = field(default_factory=dict)  # what differs from the architecture's own defaults
+    network: dict[str, Any] = field(default_factory=dict)  # what differs from the architecture's own defaults
     loop: LoopConfig = field(default_factory=LoopConfig)
     batch: int = 16
     frames: int = 128
     unit_noise: float = 0.1  # deviation of noise on units in training; less of the source's speaker gets through
     speaker_weights: dict[str, float] = field(default_factory=dict)  # multiplies a speaker's share of the crops
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    shifted: float = 0.0  # share of crops moved in pitch and formants, and told so (train/shift.py)
+    dropped: float = 0.0  # share of crops without units and speaker, so that the voice can be guided (--guidance)
 
 
 class DenoiserTask:
     """The loop's view of the denoiser."""
 
     adversary: nn.Module | None = None
+    trivial: float | None  # the loss of the best linear guess without conditions, see train/objective.py
 
     def __init__(self, data: PreparedData, config: DenoiserConfig) -> None:
         data.require_units()
         self.data, self.config = data, config
         self.network = build(config, data.spec.bins, data.unit_dimension, len(data.speakers))
-        statistics = data.facts["statistics"]
-        self._mean = np.array(statistics["mean"], np.float32)
-        self._deviation = np.array(statistics["deviation"], np.float32)
+        self.objective = objective(config.objective)
+        self.trivial = self.objective.trivial
+        self._mean, self._deviation = self.objective.scaling(data.facts["statistics"])
 
-    def batches(self, step: int, device: torch.device) -> Generator[dict[str, Tensor]]:
+    def batches(self, share: Share, device: torch.device) -> Generator[dict[str, Tensor]]:
         config = self.config
+        balance = self.data.balance(config.speaker_weights)
         stream = dataset.batches(
-            self.data, self._collate, seed=config.loop.seed, start=step, size=config.batch, frames=config.frames,
-            balance=self.data.balance(config.speaker_weights),
+            self.data, self._collate, share, size=config.batch, frames=config.frames, balance=balance,
+            shifted=config.shifted,
         )  # fmt: skip
         return dataset.tensors(stream, device)
 
     def losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        units = batch["units"] + self.config.unit_noise * torch.randn_like(batch["units"])
-        condition = conditioner(self.network)(units, *(batch[name] for name in CONDITIONS[1:]))
-        t = torch.rand(len(units), device=units.device)
-        noise = torch.randn_like(batch["mel"])
-        return {"loss": objective.flow_loss(self.network, batch["mel"], noise, t, condition)}
+        units = batch["units"] + self.config.unit_noise * batch["unit_noise"]
+        kept = batch["kept"][:, None]
+        given = {**batch, "units": units, "mel2ph": batch["mel2ph"] * kept, "speaker": batch["speaker"] * kept}
+        told = {"shift": batch["shift"]} if self.config.shifted else {}
+        condition = conditioner(self.network)(*(given[name] for name in CONDITIONS), **told)
+        return {"loss": self.objective.loss(self.network, batch["mel"], batch["noise"], batch["u"], condition)}
 
     def adversary_loss(self, batch: dict[str, Tensor]) -> Tensor:
         raise NotImplementedError("the denoiser has no adversary")
 
     @torch.no_grad()
     def validate(self, network: nn.Module, writer: SummaryWriter, step: int, device: torch.device) -> dict[str, float]:
-        """Flow loss at fixed times and noises, and log-mel distance of eight-step samples, on held-out slices."""
+        """Loss at fixed times and noises, and log-mel distance of samples of a few steps, on held-out slices."""
         network.eval()
+        objective = self.objective
+        sampler, noise_scale = PREVIEW[objective.prediction]
+        plan = samplers.plan(objective.schedule, sampler, PREVIEW_STEPS, objective.depth)
+        clear, noisy = schedules.mix(objective.schedule, objective.depth)
         random = torch.Generator().manual_seed(0)
         losses, distances = [], []
-        for number, piece in enumerate(self.data.validation[:24]):
+        for number, piece in enumerate(self.data.examples):
             crop = self.data.crop(piece, 0, min(piece.frames, 300) // 2 * 2, variant=0)
             batch = {k: torch.from_numpy(v).to(device) for k, v in self._collate([crop], number).items()}
             condition = conditioner(network)(*(batch[name] for name in CONDITIONS))
             noise = torch.randn(batch["mel"].shape, generator=random).to(device)
-            for t in (0.1, 0.3, 0.5, 0.7, 0.9):
-                time = torch.tensor([t], device=device)
-                losses.append(float(objective.flow_loss(network, batch["mel"], noise, time, condition)))
-            x = 0.5 * noise
-            for k in range(8):
-                x = x + objective.velocity(network, x, torch.tensor([k / 8], device=device), condition) / 8
+            for u in (0.1, 0.3, 0.5, 0.7, 0.9):
+                share = torch.tensor([u], device=device)
+                losses.append(float(objective.loss(network, batch["mel"], noise, share, condition)))
+            start = clear * batch["mel"] + noisy * noise_scale * noise
+            x = sample(network, objective.prediction, start, condition, plan)
             distance = (x - batch["mel"]).abs() * torch.from_numpy(self._deviation).to(device)[:, None]
             distances.append(float(distance.mean()))
             if number < 3:
@@ -94,7 +109,14 @@ class DenoiserTask:
     def _collate(self, crops: list[Crop], first_index: int) -> dataset.Batch:
         speakers = np.eye(len(self.data.speakers), dtype=np.float32)
         count = len(crops[0].mel)
+        seed = self.config.loop.seed  # what is drawn belongs to the crop, whichever process or batch it falls to
+        random = [np.random.default_rng([seed, first_index + k, 1]) for k in range(len(crops))]
         return {
+            "u": np.array([one.random() for one in random], np.float32),
+            "noise": np.stack([one.standard_normal((self.data.spec.bins, count), np.float32) for one in random]),
+            "unit_noise": np.stack([one.standard_normal(crops[0].units.shape, np.float32) for one in random]),
+            "kept": np.array([one.random() >= self.config.dropped for one in random], np.int64),
+            "shift": np.array([crop.shift for crop in crops], np.float32),
             "mel": np.stack([((crop.mel - self._mean) / self._deviation).T for crop in crops]),
             "units": np.stack([crop.units for crop in crops]),
             "mel2ph": np.tile(np.arange(1, count + 1), (len(crops), 1)),  # the crop's units are at mel frames already
@@ -115,8 +137,14 @@ def build(config: DenoiserConfig, bins: int, units: int, speakers: int) -> nn.Mo
     if config.architecture not in ARCHITECTURES:
         raise OptionError(f"architecture must be one of {', '.join(ARCHITECTURES)}, not '{config.architecture}'")
     kind, network = ARCHITECTURES[config.architecture]
-    unknown = set(config.network) - {f.name for f in fields(kind)}
-    if unknown:
-        known = ", ".join(f.name for f in fields(kind))
-        raise OptionError(f"network has unknown keys {sorted(unknown)}; {config.architecture} knows {known}")
-    return network(replace(kind(mel_bins=bins, units=units, speakers=speakers), **config.network))
+    scale = objective(config.objective).time_scale
+    hears = ConditionerConfig(shifts=config.shifted > 0)
+    given = kind(mel_bins=bins, units=units, speakers=speakers, time_scale=scale, conditioner=hears)
+    spec = configs.overlay(given, config.network, "network")
+    hearing = spec.conditioner
+    for name, known, chosen in (("kind", CONDITIONERS, hearing.kind), ("pitch", PITCHES, hearing.pitch)):
+        if chosen not in known:
+            raise OptionError(f"network: conditioner: {name} must be one of {', '.join(known)}, not '{chosen}'")
+    if hearing.kind == "sum" and config.shifted:
+        raise OptionError("shifted needs a conditioner that can be told, and the kind sum cannot: leave one out")
+    return network(spec)
