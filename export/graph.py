@@ -18,7 +18,7 @@ from google.protobuf.message import DecodeError
 from onnx import ModelProto, TensorProto, ValueInfoProto
 from torch import nn
 
-from moksori.export import operators, storage
+from moksori.export import fusion, operators, storage
 from moksori.export.proof import Reference, distance, prove, torch_reference
 from moksori.export.spec import Axis, Draw, ExportError, GraphSpec, Lengths, Port, factor
 from moksori.runtime.files import atomic_path, sha256
@@ -95,6 +95,7 @@ def seal(
 ) -> Proof:
     """Check, compress, prove against ``reference``, describe and write a graph that exists already."""
     _strip(model, spec)
+    fusion.gelu(model)
     stored = storage.compress(model, precision)
     used = operators.check(model)
     _check_storage(model, spec)

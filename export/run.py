@@ -12,11 +12,11 @@ from torch import nn
 
 from moksori.export.spec import ExportError
 from moksori.models.hubert import HubertContent
-from moksori.models.istft_vocoder import IstftVocoder
 from moksori.runtime.mel import MelSpec
 from moksori.train import checkpoint
 from moksori.train import config as configs
 from moksori.train import denoiser as denoiser_training
+from moksori.train import vocoder as vocoder_training
 from moksori.train.content import ContentConfig
 from moksori.train.denoiser import DenoiserConfig
 from moksori.train.vocoder import VocoderConfig
@@ -62,7 +62,7 @@ def denoiser(run: Path) -> Trained:
 def vocoder(run: Path) -> Trained:
     """The vocoder of a run; raises as ``denoiser`` does."""
     config = configs.load(_folder(run, "vocoder") / "config.yaml", VocoderConfig())
-    return _trained(run, "vocoder", IstftVocoder(config.network), config)
+    return _trained(run, "vocoder", vocoder_training.build(config), config)
 
 
 def content(run: Path) -> Trained:

@@ -63,11 +63,17 @@ def round_weights(module: nn.Module, precision: str) -> None:
 
 
 def make_plain(module: nn.Module) -> None:
-    """Replace every parametrised tensor (weight norm) by its value."""
+    """Replace every parametrised tensor (weight norm) by its value.
+
+    Not by torch's own ``remove_parametrizations``: it alters the class, which a deep copy shares with its original.
+    """
     for part in module.modules():
         if parametrize.is_parametrized(part):
-            for name in list(part.parametrizations):  # type: ignore[arg-type]
-                parametrize.remove_parametrizations(part, name)
+            values = {name: getattr(part, name).detach().clone() for name in part.parametrizations}  # type: ignore[union-attr]
+            del part.parametrizations
+            part.__class__ = type(part).__bases__[0]
+            for name, value in values.items():
+                part.register_parameter(name, nn.Parameter(value))
 
 
 def compress(model: ModelProto, precision: str) -> Stored:

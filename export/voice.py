@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
-import secrets
 import shutil
-import zipfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 import onnxruntime
 
 from moksori.export import card, run
+from moksori.export.adopt import Adopted, adopt
 from moksori.export.content import ContentFacts, export_content
 from moksori.export.denoiser import DenoiserFacts, DenoiserProof, export_denoiser
 from moksori.export.graph import ExportError, Proof, metadata
 from moksori.export.storage import PRECISIONS
-from moksori.export.vocoder import VocoderProof, export_istft_vocoder
+from moksori.export.target import whole
+from moksori.export.vocoder import export_vocoder
 from moksori.runtime import manifest
-from moksori.runtime.files import atomic_path, sha256
+from moksori.runtime.files import sha256
 from moksori.runtime.manifest import ROLES, DenoiserSpec, Manifest, PitchSpec, Speaker, UnitSpec, VocoderSpec
+from moksori.runtime.mel import MelSpec
 from moksori.runtime.voice import Voice
+from moksori.train.objective import objective
 
+DEFAULTS = {"velocity": ("euler", 4, 0.5), "epsilon": ("plms", 20, 1.0)}  # sampler, steps, noise scale
 STORED = ("content", "denoiser", "vocoder")  # whose storage can be chosen; the condition is the denoiser's
 STUDENT_CONTEXT = 1.0  # seconds of audio to either side that the small HuBERT is given
-ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # one time for every entry, so that equal voices are equal zips
 
 
 @dataclass(frozen=True)
@@ -44,9 +45,9 @@ class About:
     data: tuple[str, ...] = ()
     training: tuple[str, ...] = ()
     limits: tuple[str, ...] = ()
-    sampler: str = "euler"
-    steps: int = 4
-    noise_scale: float = 0.5
+    sampler: str | None = None  # these three by what the denoiser predicts, where nothing is said
+    steps: int | None = None
+    noise_scale: float | None = None
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,7 @@ class Choices:
     precision: Mapping[str, str] = field(default_factory=lambda: dict.fromkeys(STORED, "fp16"))
     student: bool = False
     force: bool = False
+    vocoder: Path | None = None  # a published one, in place of the run's
 
 
 @dataclass(frozen=True)
@@ -73,23 +75,25 @@ def export_voice(run_dir: Path, target: Path, choices: Choices, about: About) ->
         ExportError: the run lacks something, a graph is not equal to its network, or ``target`` exists.
         VoiceError: the voice would not load.
     """
-    denoiser, vocoder = run.denoiser(run_dir), run.vocoder(run_dir)
-    if denoiser.mel != vocoder.mel:
+    denoiser = run.denoiser(run_dir)
+    vocoder = run.vocoder(run_dir) if choices.vocoder is None else None
+    if vocoder is not None and denoiser.mel != vocoder.mel:
         raise ExportError(
             f"the denoiser makes {denoiser.mel}, but the vocoder hears {vocoder.mel}; train one of them again"
         )
     speakers = choices.speakers or tuple(denoiser.speakers)
     run.keep_speakers(denoiser.network, denoiser.speakers, speakers)
-    with _whole(target, choices.force) as folder:
+    with whole(target, choices.force) as folder:
         proofs = _content_and_pitch(run_dir, folder, choices, denoiser.data)
         proof = _denoiser(denoiser, len(speakers), folder, choices.precision["denoiser"])
-        voiced = export_istft_vocoder(
-            vocoder.network, vocoder.mel, folder / "vocoder.onnx", choices.precision["vocoder"]
-        )
-        proofs += (proof.condition, proof.denoiser, voiced.vocoder)
-        made = _manifest(denoiser, speakers, folder, proof, voiced, choices, about)
+        voiced = _vocoder(vocoder, choices, denoiser.mel, folder / "vocoder.onnx")
+        if voiced.credit:
+            about = replace(about, credits=(*about.credits, voiced.credit))
+        proofs += (proof.condition, proof.denoiser, *voiced.proofs)
+        made = _manifest(denoiser, speakers, folder, proof, voiced.spec, choices, about)
         manifest.write(folder / manifest.FILE, made)
-        text = card.write(made, about, (denoiser, vocoder), proofs)
+        trained = (denoiser,) if vocoder is None else (denoiser, vocoder)
+        text = card.write(made, about, trained, proofs)
         (folder / card.FILE).write_text(text, encoding="utf-8", newline="\n")
         Voice.load(folder, "cpu")  # the runtime has the last word
     return Exported(made, proofs)
@@ -145,14 +149,25 @@ def _content_and_pitch(
 def _denoiser(denoiser: run.Trained, speakers: int, folder: Path, precision: str) -> DenoiserProof:
     facts = DenoiserFacts(
         architecture=denoiser.config.architecture,
-        prediction="velocity",
+        prediction=objective(denoiser.config.objective).prediction,
         mel=denoiser.mel,
         units=int(denoiser.data["units"]["dimension"]),
         speakers=speakers,
         channels=denoiser.network.get_submodule("conditioner.out").out_features,  # type: ignore[arg-type]
+        dropped=denoiser.config.dropped,
     )
     paths = folder / "condition.onnx", folder / "denoiser.onnx"
     return export_denoiser(denoiser.network, facts, *paths, precision)
+
+
+def _vocoder(own: run.Trained | None, choices: Choices, mel: MelSpec, path: Path) -> Adopted:
+    """The run's own vocoder, or the published one that was chosen."""
+    stored = choices.precision["vocoder"]
+    if own is None:
+        assert choices.vocoder is not None
+        return adopt(choices.vocoder, mel, path, stored)
+    proved = export_vocoder(own.network, own.mel, path, stored)
+    return Adopted(proved.spec, (proved.vocoder,), "")
 
 
 def _manifest(
@@ -160,11 +175,13 @@ def _manifest(
     speakers: Sequence[str],
     folder: Path,
     proof: DenoiserProof,
-    vocoder: VocoderProof,
+    vocoder: VocoderSpec,
     choices: Choices,
     about: About,
 ) -> Manifest:
-    data = denoiser.data
+    data, learned = denoiser.data, objective(denoiser.config.objective)
+    mean, deviation = learned.scaling(data["statistics"])
+    sampler, steps, noise_scale = DEFAULTS[learned.prediction]
     said = {role: metadata(folder / f"{role}.onnx") for role in ROLES}
     dimension = _units(folder / "content.onnx")
     if dimension != data["units"]["dimension"]:
@@ -178,26 +195,38 @@ def _manifest(
         description=about.description,
         mel=denoiser.mel,
         units=UnitSpec(dimension, 16_000, 320, float(said["content"].get("context") or STUDENT_CONTEXT)),
-        pitch=PitchSpec(**data["pitch"]),
+        pitch=_pitch(denoiser),
         speakers=tuple(_speaker(name, data["speakers"], about) for name in speakers),
         denoiser=DenoiserSpec(
             architecture=denoiser.config.architecture,
-            prediction="velocity",
-            schedule="linear",
-            sampler=about.sampler,
-            steps=about.steps,
-            noise_scale=about.noise_scale,
+            prediction=learned.prediction,
+            schedule=learned.schedule,
+            sampler=sampler if about.sampler is None else about.sampler,
+            steps=steps if about.steps is None else about.steps,
+            noise_scale=noise_scale if about.noise_scale is None else about.noise_scale,
             context=proof.condition_context + proof.context,
-            mean=tuple(data["statistics"]["mean"]),
-            deviation=tuple(data["statistics"]["deviation"]),
+            mean=tuple(round(float(one), 6) for one in mean),
+            deviation=tuple(round(float(one), 6) for one in deviation),
         ),
-        vocoder=VocoderSpec(kind="istft", context=vocoder.context, phase="host"),
+        vocoder=vocoder,
         precision={role: facts.get("precision", "fp32") for role, facts in said.items()},
         licence=about.licence,
         credits=about.credits,
         quality=about.quality,
         files=manifest.graph_files(folder),
     )
+
+
+def _pitch(denoiser: run.Trained) -> PitchSpec:
+    """How the data's f0 was tracked; all of it must be known, or the voice would hear other f0 than it learned from."""
+    known = {field.name for field in fields(PitchSpec)}
+    if denoiser.data["pitch"].keys() != known:
+        missing = ", ".join(sorted(known ^ denoiser.data["pitch"].keys()))
+        raise ExportError(
+            f"data.yaml in {denoiser.checkpoint.parent} was written by another version of Moksori (under pitch: "
+            f"{missing}); run svc-prepare again and train on"
+        )
+    return PitchSpec(**denoiser.data["pitch"])
 
 
 def _speaker(name: str, known: Sequence[Mapping[str, float]], about: About) -> Speaker:
@@ -210,53 +239,3 @@ def _speaker(name: str, known: Sequence[Mapping[str, float]], about: About) -> S
 def _units(path: Path) -> int:
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     return int(session.get_outputs()[0].shape[-1])
-
-
-@contextmanager
-def _whole(target: Path, force: bool) -> Iterator[Path]:
-    """A new folder that becomes ``target`` (folder or zip) when the block succeeds; on error nothing stays."""
-    _check_target(target, force)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.parent / f".{secrets.token_hex(8)}.part"
-    part.mkdir()
-    try:
-        yield part
-        if target.suffix == ".zip":
-            _zip(part, target)
-        else:
-            _replace(target, part)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-
-
-def _check_target(target: Path, force: bool) -> None:
-    if not target.exists():
-        return
-    if not force:
-        raise ExportError(f"{target} exists; use --force to replace it")
-    if target.is_dir() and any(target.iterdir()) and not (target / manifest.FILE).is_file():
-        raise ExportError(
-            f"{target} holds something else than a voice and will not be replaced; choose another name"
-        )
-    if target.is_dir() == (target.suffix == ".zip"):
-        raise ExportError(f"{target} is {'a folder' if target.is_dir() else 'a file'}; choose another name")
-
-
-def _replace(target: Path, part: Path) -> None:
-    old = target.parent / f".{secrets.token_hex(8)}.old"
-    if target.exists():
-        target.rename(old)
-    try:
-        part.rename(target)
-    except OSError:
-        if old.exists():
-            old.rename(target)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _zip(folder: Path, target: Path) -> None:
-    with atomic_path(target) as path, zipfile.ZipFile(path, "w") as archive:
-        for file in sorted(folder.iterdir()):
-            entry = zipfile.ZipInfo(file.name, ZIP_TIME)
-            archive.writestr(entry, file.read_bytes(), zipfile.ZIP_DEFLATED)

@@ -1,4 +1,4 @@
-"""The excitation that the iSTFT vocoder filters: a train of fractional-position pulses, and white noise."""
+"""What vocoders excite themselves with: phase in float64, and for the iSTFT kind the spectra of pulses and noise."""
 
 from __future__ import annotations
 
@@ -26,6 +26,18 @@ def phases(f0: Array, hop: int, rate: int, start: float = 0.0) -> NDArray[np.flo
     samples = (np.arange(count * hop) + 0.5) / hop + 0.5  # in frames, where frame centres are 0, 1, 2, … of f0
     per_sample = np.interp(samples, np.arange(len(f0)), f0.astype(np.float64)) / rate
     return start + np.cumsum(per_sample)
+
+
+def frame_phases(f0: Array, spec: mel.MelSpec, bend: float = 0.0) -> NDArray[np.float64]:
+    """Phase in cycles at the begin of every frame, [T], from 0 on; summed in float64.
+
+    Args:
+        f0: [T] Hz at the frames' begins.
+        bend: share of the way to the next frame's f0 that a frame has on average; 0 when f0 is held.
+    """
+    hertz = f0.astype(np.float64)
+    per_frame = (hertz[:-1] + np.diff(hertz) * bend) * (spec.hop / spec.sample_rate)
+    return np.concatenate([np.zeros(min(1, len(f0))), np.cumsum(per_frame)])
 
 
 def pulses(phase: NDArray[np.float64], start: float) -> Array:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from moksori.runtime import mel, source
+from moksori.runtime.istft_vocoder import Harmonics
 from moksori.runtime.mel import MelSpec
-from moksori.runtime.vocoder import Harmonics
 
 SPEC = MelSpec()
 RATE, HOP = SPEC.sample_rate, SPEC.hop

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from moksori.models.istft_vocoder import IstftVocoder, IstftVocoderConfig
 from moksori.runtime import mel, noise, source
+from moksori.runtime.istft_vocoder import Harmonics, IstftSynthesizer
 from moksori.runtime.mel import MelSpec
-from moksori.runtime.vocoder import Harmonics, Synthesizer
-from moksori.train import vocoder as training
+from moksori.train import synthesis as training
 from moksori.train.dataset import MARGIN
 
 SPEC = MelSpec(sample_rate=8_000, hop=80, n_fft=256, win=256, bins=12, fmin=40, fmax=4_000)
@@ -53,7 +53,7 @@ F0 = (200 * 2 ** np.cumsum(np.random.default_rng(1).normal(0, 0.05, FRAMES))).as
 
 
 def stream(cuts: list[int], context: int) -> np.ndarray:
-    synthesizer = Synthesizer(SESSION, SPEC, context, SEED)
+    synthesizer = IstftSynthesizer(SESSION, SPEC, context, SEED)
     edges = [0, *sorted(cuts), FRAMES]
     parts = [synthesizer.push(MEL[a:b], F0[a:b]) for a, b in pairwise(edges)]
     return np.concatenate([*parts, synthesizer.flush()])
@@ -94,7 +94,7 @@ def test_one_frame_less_context_is_heard() -> None:
 
 def test_frame_by_frame_nothing_is_early_or_late() -> None:
     """After k frames all samples are out that ``context`` frames of future and half a window allow."""
-    synthesizer = Synthesizer(SESSION, SPEC, REACH, SEED)
+    synthesizer = IstftSynthesizer(SESSION, SPEC, REACH, SEED)
     pad, out = (SPEC.n_fft - SPEC.hop) // 2, 0
     for frame in range(FRAMES):
         out += len(synthesizer.push(MEL[frame : frame + 1], F0[frame : frame + 1]))
@@ -106,19 +106,19 @@ def test_frame_by_frame_nothing_is_early_or_late() -> None:
 
 @pytest.mark.parametrize("frames", [1, 2, REACH])
 def test_streams_shorter_than_the_context(frames: int) -> None:
-    synthesizer = Synthesizer(SESSION, SPEC, REACH, SEED)
+    synthesizer = IstftSynthesizer(SESSION, SPEC, REACH, SEED)
     assert len(synthesizer.push(MEL[:frames], F0[:frames])) == 0
     assert synthesizer.flush().shape == (frames * SPEC.hop,)
 
 
 def test_no_frames_are_no_samples() -> None:
-    assert len(Synthesizer(SESSION, SPEC, REACH, SEED).flush()) == 0
+    assert len(IstftSynthesizer(SESSION, SPEC, REACH, SEED).flush()) == 0
 
 
 def test_training_hears_the_same_excitation() -> None:
     """The harmonic source of a crop, made for training, is the stream's when the stream starts at the crop's phase."""
     hertz = np.concatenate([F0[:1].repeat(MARGIN), F0, F0[-1:].repeat(MARGIN)])
-    harmonic, _ = training.excitation(SimpleNamespace(mel=MEL, f0=hertz), SPEC, seed=11)
+    harmonic = training.source_spectra(SimpleNamespace(mel=MEL, f0=hertz), SPEC, seed=11)["harmonic"]
     harmonics = Harmonics(SPEC)
     harmonics.phase = float(np.random.default_rng(11).random())
     harmonics.extend(hertz)

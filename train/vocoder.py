@@ -1,23 +1,25 @@
-"""How the iSTFT vocoder learns: to give back the recording whose mel and f0 it was shown."""
+"""How a vocoder learns: to give back the recording whose mel and f0 it was shown."""
 
 from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.tensorboard import SummaryWriter
 
 from moksori.models.discriminator import SpectrogramDiscriminator
-from moksori.models.istft_vocoder import IstftVocoder, IstftVocoderConfig
-from moksori.runtime import mel, noise, source
-from moksori.train import dataset
-from moksori.train.dataset import MARGIN, Crop, PreparedData
+from moksori.runtime import mel
+from moksori.runtime.errors import OptionError
+from moksori.train import config as configs
+from moksori.train import dataset, start, synthesis
+from moksori.train.dataset import MARGIN, Crop, PreparedData, Share
 from moksori.train.loop import LoopConfig
+from moksori.train.precision import full
 
 RESOLUTIONS = ((256, 80), (640, 200), (2048, 512))  # FFT size and hop in samples
 EDGE = 2  # frames at each end of a crop that lack a neighbour to overlap with
@@ -25,7 +27,9 @@ EDGE = 2  # frames at each end of a crop that lack a neighbour to overlap with
 
 @dataclass(frozen=True)
 class VocoderConfig:
-    network: IstftVocoderConfig = field(default_factory=IstftVocoderConfig)
+    architecture: str = "istft"  # or nsf_hifigan
+    network: dict[str, Any] = field(default_factory=dict)  # what differs from the architecture's own defaults
+    start_from: str | None = None  # begin with these weights: openvpi's, a run's, a checkpoint's or a voice's
     loop: LoopConfig = field(default_factory=lambda: LoopConfig(average=0.9995))
     batch: int = 8
     frames: int = 64
@@ -38,18 +42,25 @@ class VocoderConfig:
 class VocoderTask:
     """The loop's view of the vocoder."""
 
+    trivial: float | None = None
+
     def __init__(self, data: PreparedData, config: VocoderConfig) -> None:
         self.data, self.config, self.spec = data, config, data.spec
-        self.network: nn.Module = IstftVocoder(config.network)
+        least = max(n_fft for n_fft, _ in RESOLUTIONS) // (2 * data.spec.hop) + 2 * EDGE + 1
+        if config.frames < least:
+            raise OptionError(f"frames is {config.frames}, and crops of this data need {least} at least")
+        self.architecture = synthesis.architecture(config.architecture)
+        self.shape = synthesis.resolved(config.architecture, config.network, data.spec)
+        self.network: nn.Module = self.architecture.network(self.shape)
         self.adversary: nn.Module | None = SpectrogramDiscriminator() if config.adversarial else None
         self._filters = torch.from_numpy(mel.filterbank(data.spec))
 
-    def batches(self, step: int, device: torch.device) -> Generator[dict[str, Tensor]]:
+    def batches(self, share: Share, device: torch.device) -> Generator[dict[str, Tensor]]:
         config = self.config
+        balance = self.data.balance(config.speaker_weights)
         stream = dataset.batches(
-            self.data, self._collate, seed=config.loop.seed, start=step, size=config.batch, frames=config.frames,
-            balance=self.data.balance(config.speaker_weights),
-        )  # fmt: skip
+            self.data, self._collate, share, size=config.batch, frames=config.frames, balance=balance
+        )
         return dataset.tensors(stream, device)
 
     def losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -82,7 +93,7 @@ class VocoderTask:
         """Mean log-mel distance of copy-synthesis on held-out slices."""
         network.eval()
         distances = []
-        for number, piece in enumerate(self.data.validation[:24]):
+        for number, piece in enumerate(self.data.examples):
             crop = self.data.crop(piece, 0, min(piece.frames, 300), variant=0)
             batch = {k: torch.from_numpy(v).to(device) for k, v in self._collate([crop], number).items()}
             audio = self._synthesise(network, batch)
@@ -91,20 +102,25 @@ class VocoderTask:
                 writer.add_audio(f"copy/{piece.id}", audio[0].cpu(), step, self.spec.sample_rate)
         return {"validation/mel": float(np.mean(distances))}
 
+    def begin(self) -> None:
+        """Take the weights of ``start_from``, if any; for the first step of a run."""
+        if self.config.start_from is not None:
+            self.network.load_state_dict(start.read(self.config.start_from).state)
+
     def _synthesise(self, network: nn.Module, batch: dict[str, Tensor]) -> Tensor:
-        spectra = network(batch["mel"], batch["f0"], batch["harmonic"], batch["noise"])
-        return overlap_add(spectra, self.spec)
+        return self.architecture.synthesise(network, batch, self.spec)
 
     def _collate(self, crops: list[Crop], first_index: int) -> dataset.Batch:
-        sources = [excitation(crop, self.spec, first_index + k) for k, crop in enumerate(crops)]
+        excite = self.architecture.excitation
+        sources = [excite(crop, self.spec, first_index + k, self.shape) for k, crop in enumerate(crops)]
         return {
             "mel": np.stack([crop.mel for crop in crops]),
             "f0": np.stack([crop.f0[MARGIN:-MARGIN] for crop in crops]),
             "audio": np.stack([crop.audio for crop in crops]),
-            "harmonic": np.stack([harmonic for harmonic, _ in sources]),
-            "noise": np.stack([noisy for _, noisy in sources]),
+            **{name: np.stack([one[name] for one in sources]) for name in sources[0]},
         }
 
+    @full
     def _mel_distance(self, audio: Tensor, wanted: Tensor) -> Tensor:
         return (self._log_mel(audio) - self._log_mel(wanted)).abs().mean()
 
@@ -119,35 +135,28 @@ class VocoderTask:
 
 
 def fitted(config: VocoderConfig, data: PreparedData) -> VocoderConfig:
-    """``config`` with the widths that the data dictates."""
-    return replace(config, network=replace(config.network, mel_bins=data.spec.bins, n_fft=data.spec.n_fft))
+    """``config`` with all of the network written out: as given, as ``start_from`` has it, as the data dictates.
+
+    Raises:
+        OptionError: what is given, what is started from and the data do not go together.
+    """
+    if config.start_from is None or config.network.keys() == configs.plain(_defaults(config)).keys():
+        shape = synthesis.resolved(config.architecture, config.network, data.spec)
+        return replace(config, network=configs.plain(shape))
+    return start.fitted(config, data.spec)
 
 
-def excitation(crop: Crop, spec: mel.MelSpec, seed: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Source spectra of a crop, each [T, 2, K], from a random start phase."""
-    count, pad = len(crop.mel), (spec.n_fft - spec.hop) // 2
-    start = float(np.random.default_rng(seed).random())
-    train = source.pulses(source.phases(crop.f0, spec.hop, spec.sample_rate, start), start)
-    begin = source.TAPS // 2 + (MARGIN - 1) * spec.hop - pad
-    white = noise.frames("vocoder", seed, 0, count + -(-spec.n_fft // spec.hop), spec.hop).reshape(-1)
-    return (
-        source.spectrum(source.windows(train[begin:], count, spec), spec),
-        source.spectrum(source.windows(white, count, spec), spec),
-    )
+def build(config: VocoderConfig) -> nn.Module:
+    """The network of a config that ``fitted`` has written out."""
+    kind = synthesis.architecture(config.architecture)
+    return kind.network(synthesis.shape(config.architecture, config.network))
 
 
-def overlap_add(spectra: Tensor, spec: mel.MelSpec) -> Tensor:
-    """runtime/source.py's overlap-add in torch: [B, T, 2, K] -> [B, T·hop]."""
-    window = torch.from_numpy(mel.hann(spec.win, spec.n_fft)).to(spectra.device)
-    frames = torch.fft.irfft(torch.complex(spectra[..., 0, :], spectra[..., 1, :]), n=spec.n_fft) * window
-    count, pad = frames.shape[1], (spec.n_fft - spec.hop) // 2
-    size = (1, (count - 1) * spec.hop + spec.n_fft)
-    fold = {"output_size": size, "kernel_size": (1, spec.n_fft), "stride": (1, spec.hop)}
-    total = F.fold(frames.transpose(1, 2), **fold)[:, 0, 0]
-    weight = F.fold((window**2).view(1, -1, 1).expand(1, -1, count).contiguous(), **fold)[:, 0, 0]
-    return (total / weight.clamp(min=1e-4))[:, pad : pad + count * spec.hop]
+def _defaults(config: VocoderConfig) -> Any:
+    return synthesis.architecture(config.architecture).config
 
 
+@full
 def spectral_loss(audio: Tensor, wanted: Tensor) -> Tensor:
     """Multi-resolution spectral convergence and log-magnitude distance (Yamamoto et al. 2020, eq. 4 to 6)."""
     total = audio.new_zeros(())
