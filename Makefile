@@ -8,7 +8,7 @@ NEEDS := setup.cfg pyproject.toml constraints.txt
 ALONE := torchcrepe swift-f0 resemblyzer webrtcvad-wheels
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types bench demo-voice clean
+.PHONY: help demo test lint types bench windows demo-voice clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
@@ -29,6 +29,9 @@ types: .venv-dev/installed ## mypy
 
 bench: .venv-dev/installed ## measure speed on this machine
 	.venv-dev/bin/python -m moksori.benchmarks.speed
+
+windows: .venv-dev/installed ## convert with Windows' Python under Wine (needs root and debootstrap)
+	.venv-dev/bin/python -m moksori.benchmarks.windows
 
 demo-voice: .venv-dev/installed ## train the demo voice again, from packages (hours; resumes)
 	.venv-dev/bin/python train/recipes/demo/run.py

@@ -24,7 +24,7 @@ def tracker(name: str, path: Path | None) -> Proof:
     return export_crepe(trackers.CREPE[name], path or trackers.place(name))
 
 
-def teacher(source: str, layer: int | None, path: Path | None) -> Proof:
+def teacher(source: str, layer: int | None, path: Path | None, precision: str = "fp32") -> Proof:
     """The content graph of a network in transformers' format, where svc-prepare looks for it, or at ``path``.
 
     Raises:
@@ -35,4 +35,10 @@ def teacher(source: str, layer: int | None, path: Path | None) -> Proof:
         raise ExportError("a graph of one layer needs a FILE to be told apart: add content.onnx and give it --content")
     taught = teachers.load(source, layer)
     facts = ContentFacts(taught.kind, taught.width, CONTEXT_SECONDS, taught.longest)
-    return export_content(taught.network, facts, path or extractors.place(source))
+    return export_content(taught.network, facts, path or extractors.place(source), precision)
+
+
+def is_network(source: str) -> bool:
+    """Is this what ``teacher`` takes: a folder of transformers, or a hub id?"""
+    place = Path(source)
+    return (place / "config.json").is_file() or (not place.exists() and bool(extractors.HUB_ID.fullmatch(source)))

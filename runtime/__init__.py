@@ -1,4 +1,4 @@
-"""The engine: converts audio with a voice. Needs numpy, onnxruntime, soundfile, soxr, click and rich; never torch.
+"""The engine: converts audio with a voice. Needs numpy, onnxruntime, soundfile, soxr, click, platformdirs and rich.
 
     from moksori.runtime import Converter, Options, Voice
 
@@ -11,10 +11,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from moksori.runtime.converter import Converter, Options, Report
+    from moksori.runtime.converter import Converter
+    from moksori.runtime.options import Options
+    from moksori.runtime.report import Report
     from moksori.runtime.voice import Voice
 
-_HOMES = {"Converter": "converter", "Options": "converter", "Report": "converter", "Voice": "voice"}
+_HOMES = {"Converter": "converter", "Options": "options", "Report": "report", "Voice": "voice"}
 __all__ = ["Converter", "Options", "Report", "Voice"]
 
 

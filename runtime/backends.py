@@ -40,6 +40,7 @@ class Backend:
     find: Callable[[], list[Device]]
     configure: Callable[[Any, Device], list[Any]]  # sets session options, returns the providers
     lock: Callable[[], AbstractContextManager[Any]]
+    memory: str = "cpu"  # onnxruntime's name for where its tensors live
 
 
 @lru_cache(maxsize=1)
@@ -135,7 +136,21 @@ def _adapter(one: Any) -> str:
 
 
 def _configure_cpu(options: Any, device: Device) -> list[Any]:
+    _shared_arena()
+    options.enable_mem_pattern = False  # it keeps a block for every length that ever came
+    options.add_session_config_entry("session.use_env_allocators", "1")
     return ["CPUExecutionProvider"]
+
+
+@lru_cache(maxsize=1)
+def _shared_arena() -> None:
+    """One memory for all graphs, which run one after another, that grows by what is asked and not by doubling."""
+    onnxruntime = ort.module()
+    where = onnxruntime.OrtMemoryInfo(
+        "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
+    )
+    growth = onnxruntime.OrtArenaCfg({"arena_extend_strategy": 1})  # kSameAsRequested
+    onnxruntime.create_and_register_allocator(where, growth)
 
 
 def _configure_cuda(options: Any, device: Device) -> list[Any]:
@@ -166,8 +181,8 @@ def _cpu_name() -> str:
 
 
 BACKENDS: Mapping[str, Backend] = {  # best first
-    "cuda": Backend("CUDAExecutionProvider", _find_cuda, _configure_cuda, nullcontext),
-    "directml": Backend("DmlExecutionProvider", _find_directml, _configure_directml, threading.Lock),
-    "webgpu": Backend("WebGpuExecutionProvider", _find_webgpu, _configure_webgpu, _webgpu_lock),
+    "cuda": Backend("CUDAExecutionProvider", _find_cuda, _configure_cuda, nullcontext, "cuda"),
+    "directml": Backend("DmlExecutionProvider", _find_directml, _configure_directml, threading.Lock, "dml"),
+    "webgpu": Backend("WebGpuExecutionProvider", _find_webgpu, _configure_webgpu, _webgpu_lock, "webgpu"),
     "cpu": Backend("CPUExecutionProvider", lambda: [cpu()], _configure_cpu, nullcontext),
 }

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
 
 from moksori.runtime import slicer
 from moksori.runtime.mel import MelSpec
+from moksori.runtime.slicer import Slice
 
 Array = NDArray[np.float32]
 
-GRID = 2  # frames; at 100 frames per second chunks then begin on a unit
+BEAT = Fraction(80, 1000)  # seconds; units (20 ms) and SwiftF0's frames (16 ms) both begin on it
+COARSEST = 50  # frames in which a grid is looked for
+OPENING = (1.5, 3.0)  # seconds of the first chunk, which is short so that the first sound comes soon
 FADE = 20  # mel frames over which one chunk gives way to the next
 
 
@@ -39,13 +44,14 @@ def chunks(blocks: Iterable[Array], spec: MelSpec, margin: float, shortest: floa
     Margins of ``margin`` seconds (less at the stream's ends) surround each core. The last frame is completed with
     zeros. Holds one chunk, its margins and what the slicer holds.
     """
-    hop, reach = spec.hop, _frames(margin, spec)
+    hop, step = spec.hop, grid(spec)
+    reach = _frames(margin, spec)
     held, origin, begin = np.zeros(0, np.float32), 0, 0  # origin: frame of held[0]
     cuts: list[int] = []
-    for piece in slicer.slices(blocks, spec.sample_rate, shortest, longest):
+    for piece in _slices(blocks, spec.sample_rate, shortest, longest):
         held = np.concatenate([held, piece.audio])
         end = piece.start + len(piece.audio)
-        cuts.append(round(end / (hop * GRID)) * GRID)
+        cuts.append(max(round(end / (hop * step)) * step, (cuts[-1] if cuts else begin) + step))
         while len(cuts) > 1 and (cuts[0] + reach) * hop <= end:
             first, stop = max(0, begin - reach), cuts[0] + reach
             part = held[(first - origin) * hop : (stop - origin) * hop]
@@ -63,6 +69,17 @@ def chunks(blocks: Iterable[Array], spec: MelSpec, margin: float, shortest: floa
         part = held[(first - origin) * hop : (until - origin) * hop]
         yield Chunk(part, first, begin, stop, total, last=stop == frames)
         begin = stop
+
+
+def halves(chunk: Chunk, spec: MelSpec, margin: float) -> tuple[Chunk, Chunk]:
+    """The same stretch as two chunks, each with as much of its margin as ``chunk`` holds."""
+    step, reach, hop = grid(spec), _frames(margin, spec), spec.hop
+    middle = chunk.begin + max(step, (chunk.end - chunk.begin) // (2 * step) * step)
+    left, right = min(middle + reach - chunk.first, len(chunk.audio) // hop), max(0, middle - reach - chunk.first)
+    return (
+        replace(chunk, audio=chunk.audio[: left * hop], end=middle, last=False),
+        replace(chunk, audio=chunk.audio[right * hop :], first=chunk.first + right, begin=middle),
+    )
 
 
 class Joiner:
@@ -90,6 +107,32 @@ class Joiner:
         return mel[start:stop], np.exp(log_f0[start:stop]).astype(np.float32)
 
 
+def grid(spec: MelSpec) -> int:
+    """Frames between places where a chunk may begin: there units and f0 are heard as in any other chunk.
+
+    2 where frames and units share no such places (512 samples of 44.1 kHz).
+    """
+    frame = Fraction(spec.hop, spec.sample_rate)
+    return next((count for count in range(1, COARSEST + 1) if count * frame % BEAT == 0), 2)
+
+
+def _slices(blocks: Iterable[Array], rate: int, shortest: float, longest: float) -> Iterator[Slice]:
+    """The slicer's slices, after one that is as short as an opening."""
+    low, high = min(OPENING[0], shortest), min(OPENING[1], longest)
+    enough = round((low + high) * rate) + 1
+    source, head = iter(blocks), np.zeros(0, np.float32)
+    while len(head) < enough and (block := next(source, None)) is not None:
+        head = np.concatenate([head, block])
+    first = next(slicer.slices([head[:enough]], rate, low, high), None)
+    if first is None:
+        return
+    yield first
+    start = len(first.audio)
+    for piece in slicer.slices(chain([head[start:]], source), rate, shortest, longest):
+        yield Slice(start + piece.start, piece.audio)
+
+
 def _frames(seconds: float, spec: MelSpec) -> int:
     """Frames of a margin, on the grid and wide enough for a fade."""
-    return max(FADE, -(-round(seconds * spec.frame_rate) // GRID) * GRID)
+    step = grid(spec)
+    return -(-max(FADE, round(seconds * spec.frame_rate)) // step) * step

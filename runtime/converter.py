@@ -7,118 +7,155 @@ audio ──► content (units, 50 Hz) ─┐
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import soxr
 from numpy.typing import NDArray
 
-from moksori.runtime import audio, chunks, content, denoiser, loudness, mel, noise, pitch, samplers
+from moksori.runtime import (
+    audio,
+    chunks,
+    content,
+    curve,
+    denoiser,
+    formant,
+    hearing,
+    key,
+    lanes,
+    mel,
+    naming,
+    noise,
+    pace,
+    pitch,
+    samplers,
+    tags,
+    vocoder,
+)
 from moksori.runtime.chunks import Chunk, Joiner
 from moksori.runtime.denoiser import Conditions
-from moksori.runtime.errors import AudioError, OptionError
+from moksori.runtime.hearing import Song
 from moksori.runtime.loudness import Gate
-from moksori.runtime.vocoder import Synthesizer
+from moksori.runtime.master import Master
+from moksori.runtime.options import Options
+from moksori.runtime.report import Report, Trace
 from moksori.runtime.voice import Voice
 
 Array = NDArray[np.float32]
 
 STAGES = ("decode", "pitch", "content", "denoiser", "vocoder", "encode")
-LONGEST_SECONDS = 12.0  # of one chunk; attention grows with its square
-SHORTEST_SECONDS = 4.0
-
-
-@dataclass(frozen=True)
-class Options:
-    """How to sing; ``None`` takes the voice's own default. ``speaker`` may be a mix such as "heart:0.7,f001:0.3"."""
-
-    speaker: str | None = None
-    key: float = 0.0  # semitones
-    steps: int | None = None
-    sampler: str | None = None
-    noise_scale: float | None = None
-    seed: int = 0
-
-
-@dataclass(frozen=True)
-class Report:
-    """What one conversion did. ``seconds`` is the audio's length, ``elapsed`` and ``stages`` are wall-clock seconds."""
-
-    source: Path
-    target: Path
-    sample_rate: int
-    seconds: float
-    elapsed: float
-    stages: dict[str, float]
-    devices: dict[str, str]
-    notices: tuple[str, ...]
+ENOUGH_SECONDS = 0.5  # of surroundings; four seconds of them change a result no less (docs/engine.md)
 
 
 class Converter:
     """Sings files in one voice with one set of options; holds no state between files."""
 
-    def __init__(self, voice: Voice, options: Options | None = None) -> None:
+    def __init__(self, voice: Voice, options: Options | None = None, memory: int | None = None) -> None:
+        """``memory`` is how many bytes the process may take, in all; by default what is free."""
         self.voice, self.options = voice, options or Options()
         facts, chosen = voice.manifest, self.options
         self.speaker = voice.speaker_weights(chosen.speaker)
         self.plan = samplers.plan(
-            facts.denoiser.prediction, chosen.sampler or facts.denoiser.sampler, chosen.steps or facts.denoiser.steps
-        )
+            facts.denoiser.schedule, chosen.sampler or facts.denoiser.sampler, chosen.steps or facts.denoiser.steps,
+            chosen.depth, chosen.guidance,
+        )  # fmt: skip
+        if chosen.guidance != 1:
+            denoiser.require_guidable(voice.condition, voice.name)
         self.noise_scale = facts.denoiser.noise_scale if chosen.noise_scale is None else chosen.noise_scale
-        self.tracker = pitch.Tracker(voice.pitch, facts.pitch.kind, facts.pitch.fmin, facts.pitch.fmax)
+        spec = facts.pitch
+        self.tracker = pitch.Tracker(voice.pitch, spec.kind, spec.fmin, spec.fmax, spec.options)
         self.level = float(self.speaker @ np.array([s.loudness for s in facts.speakers], np.float32))
-        if not -60 <= chosen.key <= 60:
-            raise OptionError(f"a key of {chosen.key:g} semitones leaves the range of voices; use -60 to 60")
+        self.range = key.mixed(facts.speakers, self.speaker)
+        self.curve = curve.read(chosen.f0) if chosen.f0 is not None else None
+        self.settings = chosen.settings(voice)
+        self.pace = pace.plan(voice, self._margin, memory)
 
-    def convert(self, source: Path, target: Path, progress: Callable[[float], None] | None = None) -> Report:
+    def convert(
+        self, source: Path | str, target: Path | str | None = None, progress: Callable[[float], None] | None = None
+    ) -> Report:
         """Convert a file of any length; ``target`` appears only when all of it is done.
 
+        Without a target the result lies beside the source, named as svc-run names it; one that exists is replaced.
         ``progress`` is called with the share that is done, 0 to 1.
 
         Raises:
             AudioError: the source cannot be read or is silent, or the target cannot be written.
             DeviceError: a graph failed on its device.
         """
-        source, target = Path(source), Path(target)
+        source = Path(source)
+        target = naming.beside(source, self.style) if target is None else Path(target)
         began, clock = time.perf_counter(), Stopwatch()
-        spec = self.voice.manifest.mel
-        total = audio.info(source).seconds
+        spec, chosen = self.voice.manifest.mel, self.options
+        halving = pace.Halving(spec, self._margin)
         with clock("decode"):
-            active = loudness.active_level(audio.blocks(source, spec.sample_rate), spec)
-        if active is None:
-            raise AudioError(f"{source} is silent: there is nothing to convert")
-        gain = float(np.clip(self.level - active, -loudness.LARGEST_GAIN_DB, loudness.LARGEST_GAIN_DB))
-        blocks = (loudness.amplified(block, gain) for block in audio.blocks(source, spec.sample_rate))
-        written, expected = 0, max(1, round(total * spec.sample_rate))
-        format = target.suffix[1:].lower() or "wav"
-        with audio.Writer(target, spec.sample_rate, format, frames=expected) as writer:
-            for samples in self._sing(clock.each("decode", blocks), clock):
+            song = hearing.listen(source, spec, self.level, self.tracker, self.range, chosen.key, chosen.stereo)
+        rate = song.rate if chosen.rate == "source" else chosen.rate or spec.sample_rate
+        format = target.suffix[1:].lower() or naming.DEFAULT_FORMAT
+        writer = audio.Writer(
+            target, rate, format, subtype=audio.subtype(format, chosen.bits),
+            channels=len(song.channels), frames=max(1, round(song.seconds * rate)),
+            fields=tags.of_result(source, {**self.settings, "sung": f"{song.key:+g}"}),
+        )  # fmt: skip
+        writer.check()
+        trace, written = Trace(spec), 0
+        with Master(target, spec.sample_rate, len(song.channels)) as master:
+            for samples in self._channels(song, trace, clock, halving):
                 with clock("encode"):
-                    writer.write(loudness.limited(loudness.amplified(samples, -gain)))
+                    master.push(samples)
                 written += len(samples)
                 if progress is not None:
-                    progress(min(1.0, written / expected))
+                    progress(min(1.0, written / max(1.0, song.seconds * spec.sample_rate)))
+            with clock("encode"), writer:
+                levels = master.write(writer, song.loudness if chosen.loudness is None else chosen.loudness)
         return Report(
-            source, target, spec.sample_rate, written / spec.sample_rate, time.perf_counter() - began, clock.seconds,
-            {role: str(session.device) for role, session in self.voice.sessions.items()}, self.voice.notices,
+            source, target, rate, len(song.channels), writer.samples / rate, time.perf_counter() - began, song.key,
+            levels, self.settings, clock.seconds,
+            {role: str(session.device) for role, session in self.voice.sessions.items()},
+            (
+                *self.voice.notices, *halving.notices,
+                *hearing.notices(song, self.curve, levels, self.range, trace, chosen.stereo),
+            ), trace,
         )  # fmt: skip
 
-    def _sing(self, blocks: Iterator[Array], clock: Stopwatch) -> Iterator[Array]:
+    @property
+    def style(self) -> naming.Style:
+        """What a result's name can tell."""
+        chosen, voice = self.options, self.voice
+        speaker, steps = chosen.speaker or voice.speaker_names[0], chosen.steps or voice.manifest.denoiser.steps
+        return naming.Style(voice.name, speaker, chosen.key, steps)
+
+    def _channels(self, song: Song, trace: Trace, clock: Stopwatch, halving: pace.Halving) -> Iterator[Array]:
+        """Samples [n], or [n, 2]: left and right sung apart, to one f0, with the same noise."""
+        spec = self.voice.manifest.mel
+        streams = [
+            self._sing(
+                clock.each("decode", song.blocks(channel, spec)), song, trace if not at else Trace(spec), clock, halving
+            )
+            for at, channel in enumerate(dict.fromkeys(song.channels))  # alike ones are sung once
+        ]
+        for pieces in hearing.together(streams):
+            yield pieces[0] if len(song.channels) == 1 else np.stack([pieces[0], pieces[-1]], 1)
+
+    def _sing(
+        self, blocks: Iterator[Array], song: Song, trace: Trace, clock: Stopwatch, halving: pace.Halving
+    ) -> Iterator[Array]:
         """Converted samples of a stream at the voice's rate and of its average level."""
         facts = self.voice.manifest
-        synthesizer = Synthesizer(self.voice.vocoder, facts.mel, facts.vocoder.context, self.options.seed)
+        synthesizer = vocoder.synthesizer(self.voice.vocoder, facts.mel, facts.vocoder, self.options.seed)
         joiner, gate = Joiner(), Gate(facts.mel)
         length = 0
-        for chunk in chunks.chunks(blocks, facts.mel, self._margin, SHORTEST_SECONDS, LONGEST_SECONDS):
-            given = self._conditions(chunk, clock)
-            with clock("denoiser"):
-                frames, f0 = joiner.push(chunk, self._mel(chunk, given), given.f0)
+        pieces = chunks.chunks(blocks, facts.mel, self._margin, self.pace.shortest, self.pace.longest)
+        heard = partial(halving.each, lambda chunk: self._heard(chunk, song, clock))
+        for chunk, (given, found) in chain.from_iterable(lanes.ordered(heard, pieces, self.pace.lanes)):
+            frames, f0 = joiner.push(chunk, found, given.f0)
             with clock("vocoder"):
-                gate.push(given.loudness[chunk.core])
+                trace.add(chunk.end, f0, given.voiced[chunk.core], gate.push(given.loudness[chunk.core]))
                 samples = synthesizer.push(frames, f0)
                 if chunk.last:
                     samples = np.concatenate([samples, synthesizer.flush()])
@@ -126,45 +163,67 @@ class Converter:
                 length += len(samples)
             yield gate.apply(samples)
 
-    def _conditions(self, chunk: Chunk, clock: Stopwatch) -> Conditions:
+    def _heard(self, chunk: Chunk, song: Song, clock: Stopwatch) -> tuple[Conditions, Array]:
+        """All that a chunk needs no neighbour for; runs in a lane."""
+        given = self._conditions(chunk, song, clock)
+        with clock("denoiser"):
+            return given, self._mel(chunk, given)
+
+    def _conditions(self, chunk: Chunk, song: Song, clock: Stopwatch) -> Conditions:
         """Hear a chunk: what is sung, how high, how loud."""
         facts = self.voice.manifest
         heard = soxr.resample(chunk.audio, facts.mel.sample_rate, pitch.RATE)
         frames = facts.mel.frames(len(chunk.audio))
         with clock("pitch"):
-            track = self.tracker.track(heard)
-            f0, voiced = pitch.at_times(track, mel.frame_times(frames, facts.mel), facts.pitch.threshold)
+            f0, voiced = self._f0(heard, chunk.first, frames, song)
         with clock("content"):
             units = content.units(self.voice.content, heard)
         return Conditions(
             units=units,
             mel2ph=content.mel2ph(frames, len(units)),
-            f0=pitch.transpose(f0, self.options.key),
+            f0=pitch.transpose(f0, song.key),
             voiced=voiced,
             loudness=mel.loudness(chunk.audio, facts.mel),
             speaker=self.speaker,
         )
 
+    def _f0(self, heard: Array, first: int, frames: int, song: Song) -> tuple[Array, NDArray[np.bool_]]:
+        """f0 in Hz and voicing [T] of a chunk that begins at frame ``first``: a given curve's, or as it is heard."""
+        spec, given = self.voice.manifest.mel, self.curve or song.f0
+        if given is None:
+            return self.tracker.at(heard, mel.frame_times(frames, spec))
+        times = mel.frame_times(frames, spec) + first * spec.hop / spec.sample_rate
+        return pitch.at_times(given, times, self.tracker.options.threshold)
+
     def _mel(self, chunk: Chunk, given: Conditions) -> Array:
-        """Denoise a chunk: natural-log mel [T, M]."""
+        """Denoise a chunk: natural-log mel [T, M], its formants moved if so asked."""
         spec = self.voice.manifest.denoiser
         condition = denoiser.condition(self.voice.condition, given)
-        start = noise.frames("denoiser", self.options.seed, chunk.first, len(given.f0), len(spec.mean))
-        normal = denoiser.sample(self.voice.denoiser, condition, self.noise_scale * start.T, self.plan)
-        return (normal.T * np.array(spec.deviation, np.float32) + np.array(spec.mean, np.float32)).astype(np.float32)
+        guided = self.options.guidance != 1
+        unguided = denoiser.condition(self.voice.condition, denoiser.null(given)) if guided else None
+        start = self.noise_scale * noise.frames(
+            "denoiser", self.options.seed, chunk.first, len(given.f0), len(spec.mean)
+        )
+        if self.options.depth < 1:
+            start = denoiser.noised(mel.log_mel(chunk.audio, self.voice.manifest.mel), start, spec, self.options.depth)
+        normal = denoiser.sample(self.voice.denoiser, condition, start.T, self.plan, unguided)
+        found = (normal.T * np.array(spec.deviation, np.float32) + np.array(spec.mean, np.float32)).astype(np.float32)
+        shift = self.options.formant
+        return formant.shifted(found, given.f0, given.voiced, shift, self.voice.manifest.mel) if shift else found
 
     @property
     def _margin(self) -> float:
         """Seconds of surroundings that a chunk is heard with, so that its own part does not feel the cut."""
         facts = self.voice.manifest
-        return max(facts.units.context, facts.denoiser.context / facts.mel.frame_rate)
+        return max(min(facts.units.context, ENOUGH_SECONDS), facts.denoiser.context / facts.mel.frame_rate)
 
 
 class Stopwatch:
-    """Wall-clock seconds per stage."""
+    """Wall-clock seconds per stage; those of lanes add up."""
 
     def __init__(self) -> None:
         self.seconds = dict.fromkeys(STAGES, 0.0)
+        self.lock = threading.Lock()
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
@@ -172,7 +231,8 @@ class Stopwatch:
         try:
             yield
         finally:
-            self.seconds[stage] += time.perf_counter() - began
+            with self.lock:
+                self.seconds[stage] += time.perf_counter() - began
 
     def each(self, stage: str, items: Iterator[Array]) -> Iterator[Array]:
         """The same items, with the time it takes to make each counted."""

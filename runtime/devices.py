@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,12 +16,17 @@ from numpy.typing import NDArray
 
 from moksori.runtime import ort
 from moksori.runtime.backends import BACKENDS, Device, cpu
-from moksori.runtime.errors import DeviceError, OptionError, VoiceError
+from moksori.runtime.errors import DeviceError, MemoryFull, OptionError, VoiceError
 from moksori.runtime.strict import nearest
 
 Array = NDArray[Any]
 
 THREADS = "MOKSORI_THREADS"  # environment variable
+# How onnxruntime's arena, the C++ library, CUDA, cuDNN, cuBLAS, Direct3D and Dawn say that memory is full.
+FULL = re.compile(
+    r"out of memory|fail\w* to allocate|bad.?alloc|not enough memory|OutOfMemory|E_OUTOFMEMORY|8007000E|ALLOC_FAILED",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
@@ -39,18 +45,23 @@ class Session:
 
     def run(self, outputs: list[str] | None, inputs: Mapping[str, Array], /) -> list[Array]:
         """Outputs by name, or all in order. DeviceError when the run fails, which mostly means a full memory."""
+        with self.guard():
+            return self.raw.run(outputs, dict(inputs))
+
+    @contextlib.contextmanager
+    def guard(self) -> Iterator[None]:
+        """For whatever is done with ``raw``: one at a time where the device needs that, failures as DeviceError."""
         try:
             with self.lock:
-                return self.raw.run(outputs, dict(inputs))
+                yield
         except Exception as error:  # onnxruntime's errors have no common base
             mend = (
                 "free some memory"
                 if self.device.kind == "cpu"
                 else "free some of its memory or use --device cpu"
             )
-            raise DeviceError(
-                f"{self.name} failed on {self.device} ({ort.first_line(error)}); {mend}"
-            ) from error
+            kind = MemoryFull if isinstance(error, MemoryError) or FULL.search(str(error)) else DeviceError
+            raise kind(f"{self.name} failed on {self.device} ({ort.first_line(error)}); {mend}") from error
 
 
 def available() -> list[Device]:
@@ -106,7 +117,7 @@ def open_session(
         DeviceError, OptionError: no usable onnxruntime; MOKSORI_THREADS is no number.
     """
     source = model if isinstance(model, bytes) else str(model)
-    count = threads or _threads()
+    count = threads or cores()
     notice = ""
     if device.kind != "cpu":
         raw, reason = _try_open(source, device, count, spin)
@@ -154,12 +165,13 @@ def _try_open(source: str | bytes, device: Device, threads: int, spin: bool) -> 
     return raw, ""
 
 
-def _threads() -> int:
+def cores() -> int:
+    """CPU threads to use: MOKSORI_THREADS, else the cores this process may run on. OptionError: it is no number."""
     text = os.environ.get(THREADS, "")
     if text and not (text.isdecimal() and 0 < int(text) <= 1024):
         raise OptionError(f"{THREADS} must be a number of threads, not '{text}'")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return int(text) if text else cores or 1
+    found = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return int(text) if text else found or 1
 
 
 def _named(device: Device, part: str) -> bool:

@@ -19,5 +19,9 @@ class DeviceError(MoksoriError):
     """The asked device does not exist here, or no onnxruntime is installed for it."""
 
 
+class MemoryFull(DeviceError):
+    """A graph asked for more memory than its device has left."""
+
+
 class OptionError(MoksoriError):
     """An option has a value that cannot be used."""

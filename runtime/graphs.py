@@ -19,6 +19,7 @@ Feeds = dict[str, NDArray[Any]]
 
 FLOAT, INT64 = "tensor(float)", "tensor(int64)"
 CREPE_FRAME, CREPE_BINS = 1024, 360
+COEFFICIENTS = {"velocity": 5, "epsilon": 7}  # of a sampler's step (runtime/samplers.py); the last two are its view
 EXAMPLE_SECONDS = 1  # of audio in a self-test; long enough for every front end
 
 
@@ -42,6 +43,7 @@ def interface(role: str, manifest: Manifest) -> Interface:
     bins = manifest.mel.n_fft // 2 + 1
     frames, mel, spectrum = Tensor((1, "T")), Tensor((1, mels, "T")), Tensor((1, "T", 2, bins))
     audio, condition = Tensor((1, "n")), Tensor((1, "C", "T"))
+    sung, waveform = {"mel": Tensor((1, "T", mels)), "f0": frames}, {"waveform": Tensor((1, "n"))}
     table = {
         "content": Interface({"audio": audio}, {"units": Tensor((1, "Tu", dimension))}),
         "swift": Interface({"audio": audio}, {"f0": Tensor((1, "F")), "confidence": Tensor((1, "F"))}),
@@ -64,18 +66,20 @@ def interface(role: str, manifest: Manifest) -> Interface:
                 "history_1": mel,
                 "history_2": mel,
                 "history_3": mel,
-                "coefficients": Tensor((5,)),
+                "coefficients": Tensor((COEFFICIENTS[manifest.denoiser.prediction],)),
                 "condition": condition,
             },
             {"x_next": mel, "prediction": mel},
         ),
         "istft": Interface(
-            {"mel": Tensor((1, "T", mels)), "f0": frames, "harmonic": spectrum, "noise": spectrum},
+            {**sung, "harmonic": spectrum, "noise": spectrum},
             {"spectrum": spectrum},
         ),
         "nsf_hifigan": Interface(
-            {"mel": Tensor((1, "T", mels)), "f0": frames}, {"waveform": Tensor((1, "n"))}
+            {**sung, "phase": frames, "noise": Tensor((1, "T", manifest.mel.hop))}, waveform
         ),
+        "mini_nsf": Interface({**sung, "phase": frames}, waveform),
+        "openutau": Interface(sung, waveform),
     }
     return table[_kinds(manifest).get(role, role)]
 
@@ -114,7 +118,9 @@ def example(role: str, manifest: Manifest, session: Session) -> Feeds:
         "loudness": np.linspace(-60, -10, frames, dtype=np.float32)[None],
         "speaker": np.full((1, len(manifest.speakers)), 1 / len(manifest.speakers), np.float32),
         "t": np.array([0.5], np.float32),
-        "coefficients": np.array([1, 0.25, 0.1, -0.1, 0.05], np.float32),
+        "coefficients": np.array([1, 0.25, 0.1, -0.1, 0.05, 0.2, 0.9], np.float32)[
+            : COEFFICIENTS[manifest.denoiser.prediction]
+        ],
         "mel": (rng.standard_normal((1, frames, manifest.mel.bins)) - 5).astype(np.float32),
     }
     channels = [one.shape[1] for one in session.raw.get_inputs() if one.name == "condition"]

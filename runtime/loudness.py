@@ -58,8 +58,8 @@ class Gate:
         self.open_for = 0
         self.place = 0  # samples into gains[1]
 
-    def push(self, level: Array) -> None:
-        """Levels [k] in dB of the next frames."""
+    def push(self, level: Array) -> Array:
+        """Levels [k] in dB of the next frames; returns their gains [k], 0 or 1."""
         gains = np.empty(len(level), np.float32)
         for index, decibels in enumerate(level):
             still = self.CLOSE_DB if self.open_for else self.OPEN_DB
@@ -67,6 +67,7 @@ class Gate:
             gains[index] = self.open_for > 0
         past = self.gains if len(self.gains) else gains[:1]
         self.gains = np.concatenate([past, gains])
+        return gains
 
     def apply(self, samples: Array) -> Array:
         """Gate the next samples, whose frames must have been pushed."""

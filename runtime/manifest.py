@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from moksori.runtime import files, strict
+from moksori.runtime import crepe, files, pitch, strict
 from moksori.runtime.errors import VoiceError
 from moksori.runtime.mel import MelSpec
 from moksori.runtime.samplers import SAMPLERS
+from moksori.runtime.schedules import LINEAR, LinearBeta, Schedule, prediction
 from moksori.runtime.strict import OneOf, Range, Text
 
 FILE = "voice.json"
@@ -54,10 +55,21 @@ class UnitSpec:
 
 @dataclass(frozen=True)
 class PitchSpec:
+    """The tracker's kind and range, and how its answer becomes f0: with these the training data were made."""
+
     kind: str
     fmin: float  # Hz
     fmax: float  # Hz
-    threshold: float  # confidence from which a frame is voiced
+    threshold: float = pitch.Options.threshold  # confidence from which a frame is voiced
+    hop: float = pitch.Options.hop  # seconds; of CREPE, as the decoder is
+    decoder: str = pitch.Options.decoder
+    median: int = pitch.Options.median  # frames
+    mean: int = pitch.Options.mean  # frames
+    octave_guard: bool = pitch.Options.octave_guard
+
+    @property
+    def options(self) -> pitch.Options:
+        return pitch.Options(self.hop, self.decoder, self.median, self.mean, self.octave_guard, self.threshold)
 
 
 @dataclass(frozen=True)
@@ -77,7 +89,7 @@ class DenoiserSpec:
 
     architecture: str
     prediction: str
-    schedule: str
+    schedule: Schedule  # "linear" of a flow; of an epsilon model an object
     sampler: str
     steps: int
     noise_scale: float
@@ -90,7 +102,7 @@ class DenoiserSpec:
 class VocoderSpec:
     kind: str
     context: int  # mel frames to either side
-    phase: str
+    phase: str  # who sums it: "host", or "graph" in OpenUtau's form
 
 
 @dataclass(frozen=True)
@@ -172,6 +184,10 @@ RULES: strict.Rules = {
         "fmin": _FREQUENCY,
         "fmax": _FREQUENCY,
         "threshold": Range(0, 1),
+        "hop": Range(0.001, 0.1),
+        "decoder": OneOf(tuple(crepe.DECODERS)),
+        "median": Range(1, 99),
+        "mean": Range(1, 99),
     },
     Speaker: {
         "name": _NAME,
@@ -185,7 +201,7 @@ RULES: strict.Rules = {
     DenoiserSpec: {
         "architecture": Text(64, 1),
         "prediction": OneOf(tuple(SAMPLERS)),
-        "schedule": OneOf(("linear",)),
+        "schedule": OneOf((LINEAR,)),
         "sampler": OneOf(tuple(name for names in SAMPLERS.values() for name in names)),
         "steps": Range(1, 1_000),
         "noise_scale": Range(0, 2),
@@ -193,7 +209,17 @@ RULES: strict.Rules = {
         "mean": Range(-100, 100),
         "deviation": Range(1e-6, 100),
     },
-    VocoderSpec: {"kind": OneOf(("istft", "nsf_hifigan")), "context": _FRAMES, "phase": Text(64)},
+    LinearBeta: {
+        "kind": OneOf(("linear_beta",)),
+        "timesteps": Range(1, 10_000),
+        "first": Range(1e-8, 0.5),
+        "last": Range(1e-8, 0.5),
+    },
+    VocoderSpec: {
+        "kind": OneOf(("istft", "nsf_hifigan", "mini_nsf", "openutau")),
+        "context": _FRAMES,
+        "phase": Text(64),
+    },
     GraphFile: {
         "path": Text(128, 1, r"[^\\/:\n]+", "a plain file name, without folders,"),
         "sha256": Text(64, 64, r"[0-9a-f]*", "a lower-case hexadecimal hash"),
@@ -210,11 +236,16 @@ def _problems(m: Manifest) -> Iterator[str]:
     for key, values in (("mean", m.denoiser.mean), ("deviation", m.denoiser.deviation)):
         if len(values) != m.mel.bins:
             yield f"denoiser.{key} must hold one number for each of the {m.mel.bins} mel bins, not {len(values)}"
+    if prediction(m.denoiser.schedule) != m.denoiser.prediction:
+        yield f"denoiser.schedule is that of {prediction(m.denoiser.schedule)} models, not of {m.denoiser.prediction}"
     if m.denoiser.sampler not in SAMPLERS[m.denoiser.prediction]:
         fitting = " or ".join(SAMPLERS[m.denoiser.prediction])
         yield f"denoiser.sampler must be {fitting} for {m.denoiser.prediction} prediction, not {m.denoiser.sampler}"
     if m.pitch.fmin >= m.pitch.fmax:
         yield f"pitch.fmin {m.pitch.fmin:g} Hz must be below pitch.fmax {m.pitch.fmax:g} Hz"
+    problem = m.pitch.options.problem
+    if problem:
+        yield f"pitch: {problem}"
     if not names or len({name.casefold() for name in names}) < len(names):
         yield f"speakers must be at least one, each with a name of its own, not {names}"
     for at, speaker in enumerate(m.speakers):

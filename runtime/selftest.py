@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import platformdirs
 from numpy.typing import NDArray
 
 from moksori.runtime import files
@@ -66,9 +65,7 @@ def distance(session: Session, reference: Session, inputs: Mapping[str, Array]) 
 
 def cache_folder() -> Path:
     """Where verdicts are kept, one small file each."""
-    homes = {"win32": ("LOCALAPPDATA", "AppData/Local"), "darwin": ("XDG_CACHE_HOME", "Library/Caches")}
-    variable, default = homes.get(sys.platform, ("XDG_CACHE_HOME", ".cache"))
-    return Path(os.environ.get(variable) or Path.home() / default) / "moksori" / "self-test"
+    return platformdirs.user_cache_path("moksori", appauthor=False, opinion=False) / "self-test"
 
 
 def _distance(found: Array, expected: Array) -> float:

@@ -10,6 +10,7 @@ import difflib
 import json
 import math
 import re
+import types
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from types import MappingProxyType
@@ -147,6 +148,9 @@ class _Reader:
             self.fail(f"{path}: {error}")
 
     def value(self, hint: Any, value: object, path: str, rule: Rule | None) -> object:
+        if isinstance(hint, types.UnionType):  # of a dataclass and a scalar
+            records = [kind for kind in get_args(hint) if is_dataclass(kind)]
+            (hint,) = records if isinstance(value, dict) else (kind for kind in get_args(hint) if kind not in records)
         if is_dataclass(hint):
             return self.record(hint, value, path)  # type: ignore[arg-type]
         if get_origin(hint) is tuple:
@@ -187,6 +191,8 @@ def _join(path: str, key: str) -> str:
 
 
 def _words(hint: Any) -> str:
+    if isinstance(hint, types.UnionType):
+        return " or ".join(_words(kind) for kind in get_args(hint))
     names = {int: "a whole number", float: "a finite number", str: "a text", bool: "true or false"}
     if hint in names:
         return names[hint]

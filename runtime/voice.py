@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.resources
 import math
 import unicodedata
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,7 +16,7 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from moksori.runtime import archive, devices, graphs, manifest, onnx_bytes, selftest
+from moksori.runtime import archive, devices, graphs, library, manifest, onnx_bytes, selftest
 from moksori.runtime.devices import Device, Session
 from moksori.runtime.errors import OptionError, VoiceError
 from moksori.runtime.manifest import Manifest
@@ -25,7 +25,8 @@ from moksori.runtime.strict import nearest
 Array = NDArray[np.float32]
 
 DEFAULT = "demo"
-_PACKAGE = "moksori.voices"  # each folder in it is an installed voice
+MOST_LANES = 4  # each takes the memory of a chunk; more cores are shared among them
+DEVICE_LANES = 2  # one waits for the device while the other works beside it
 
 
 @dataclass(frozen=True)
@@ -34,29 +35,38 @@ class Voice:
 
     manifest: Manifest
     sessions: Mapping[str, Session] = field(repr=False)  # role -> open graph
+    lanes: int = 1  # chunks that may be worked on at a time
 
     @classmethod
     def load(
-        cls, voice: str | Path = DEFAULT, device: Device | str = "auto", threads: int | None = None
+        cls,
+        voice: str | Path = DEFAULT,
+        device: Device | str = "auto",
+        threads: int | None = None,
+        lanes: int | None = None,
     ) -> Voice:
         """Open and check a voice: format, hashes, graphs, and on any device but the CPU a self-test of each graph.
 
         Args:
             voice: an installed voice's name, or a folder or zip.
-            threads: CPU threads in one operator; by default all.
+            threads: of the CPU, in all; else MOKSORI_THREADS, else as many as this process may use.
+            lanes: chunks of a song worked on at a time, which share the threads; 1 is best for a live stream.
         Raises:
             VoiceError: no such voice, or one that is damaged, altered, too new or unsafe.
             DeviceError: no such device.
         """
         place = devices.pick(device) if isinstance(device, str) else device
-        with archive.opened(locate(voice), manifest.FILE) as source:
+        threads = threads or devices.cores()
+        lanes = lanes or (min(threads, MOST_LANES) if place.kind == "cpu" else DEVICE_LANES)
+        each = max(1, threads // lanes)
+        with archive.opened(library.locate(voice), manifest.FILE) as source:
             spec = manifest.read(source.read(manifest.FILE, manifest.LARGEST_MANIFEST))
             # Hashing and onnxruntime's optimiser let go of Python's lock.
             with ThreadPoolExecutor(2) as pool:
-                opened = pool.map(partial(_open, source, spec, place, threads), manifest.ROLES)
+                opened = pool.map(partial(_open, source, spec, place, each), manifest.ROLES)
                 sessions = dict(zip(manifest.ROLES, opened, strict=True))
         graphs.check_joint(sessions, spec)
-        return cls(spec, MappingProxyType(sessions))
+        return cls(spec, MappingProxyType(sessions), lanes)
 
     @property
     def name(self) -> str:
@@ -84,8 +94,15 @@ class Voice:
 
     @property
     def notices(self) -> tuple[str, ...]:
-        """Sentences about graphs that run elsewhere than asked."""
-        return tuple(session.notice for session in self.sessions.values() if session.notice)
+        """Sentences about graphs that run elsewhere than asked; one for all of which the same is to be said."""
+        told = defaultdict(list)
+        for role, session in self.sessions.items():
+            if session.notice:
+                told[session.notice.removeprefix(f"{session.name} runs ")].append((role, session.notice))
+        return tuple(
+            same[0][1] if len(same) == 1 else f"the {', '.join(role for role, _ in same)} graphs run {rest}"
+            for rest, same in told.items()
+        )
 
     @property
     def speaker_names(self) -> tuple[str, ...]:
@@ -115,35 +132,29 @@ class Voice:
 
 def read_manifest(voice: str | Path = DEFAULT) -> Manifest:
     """What a voice says about itself, without opening its graphs."""
-    with archive.opened(locate(voice), manifest.FILE) as source:
+    with archive.opened(library.locate(voice), manifest.FILE) as source:
         return manifest.read(source.read(manifest.FILE, manifest.LARGEST_MANIFEST))
 
 
-def installed() -> dict[str, Path]:
-    """Voices that came with packages: name -> folder."""
-    try:
-        folders = [
-            entry for entry in importlib.resources.files(_PACKAGE).iterdir() if isinstance(entry, Path)
-        ]
-    except (ModuleNotFoundError, NotADirectoryError):
-        return {}
-    return {folder.name: folder for folder in sorted(folders) if (folder / manifest.FILE).is_file()}
+def read_graphs(voice: str | Path, roles: Iterable[str] = manifest.ROLES) -> tuple[Manifest, dict[str, bytes]]:
+    """A voice as it is stored: its manifest and some of its ONNX files, checked as in ``Voice.load`` but not opened."""
+    with archive.opened(library.locate(voice), manifest.FILE) as source:
+        spec = manifest.read(source.read(manifest.FILE, manifest.LARGEST_MANIFEST))
+        return spec, {role: _model(source, spec, role) for role in roles}
 
 
-def locate(voice: str | Path) -> Path:
-    """The folder or zip of a voice; a bare text is first an installed voice's name, then a path."""
-    known = installed() if isinstance(voice, str) else {}
-    if isinstance(voice, str) and voice in known:
-        return known[voice]
-    if isinstance(voice, str) and not Path(voice).exists():
-        names = f"; installed: {', '.join(known)}" if known else ""
-        raise VoiceError(
-            f"there is no voice '{voice}'{nearest(voice, known)}; give a folder or .zip of a voice{names}"
-        )
-    return Path(voice)
+def _open(source: archive.Archive, spec: Manifest, device: Device, threads: int, role: str) -> Session:
+    file, model = spec.files[role], _model(source, spec, role)
+    session = devices.open_session(model, device, threads, f"the {role} graph", spin=False)
+    graphs.check(role, session, spec)
+
+    def on_cpu() -> Session:
+        return devices.open_session(model, devices.cpu(), threads, f"the {role} graph", spin=False)
+
+    return selftest.trusted(session, on_cpu, lambda: graphs.example(role, spec, session), file.sha256)
 
 
-def _open(source: archive.Archive, spec: Manifest, device: Device, threads: int | None, role: str) -> Session:
+def _model(source: archive.Archive, spec: Manifest, role: str) -> bytes:
     file = spec.files[role]
     model = source.read(file.path, file.bytes)
     if len(model) != file.bytes or hashlib.sha256(model).hexdigest() != file.sha256:
@@ -152,13 +163,7 @@ def _open(source: archive.Archive, spec: Manifest, device: Device, threads: int 
             "damaged or altered; copy or download the voice again"
         )
     onnx_bytes.check_closed(role, model)
-    session = devices.open_session(model, device, threads, f"the {role} graph")
-    graphs.check(role, session, spec)
-
-    def on_cpu() -> Session:
-        return devices.open_session(model, devices.cpu(), threads, f"the {role} graph")
-
-    return selftest.trusted(session, on_cpu, lambda: graphs.example(role, spec, session), file.sha256)
+    return model
 
 
 def _weight(text: str, mix: str | None) -> float:

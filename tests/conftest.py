@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,12 +12,20 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import soundfile
+from click.testing import CliRunner
 from onnx import TensorProto, helper, numpy_helper
 
 from moksori.runtime import manifest
 from moksori.runtime.mel import MelSpec
 
 TinyVoice = Callable[..., Path]
+
+WEBGPU = Path(__file__).resolve().parent.parent / "build" / "webgpu"  # what .ci/webgpu made, if it could
+if (WEBGPU / "icd.json").is_file():
+    os.environ.setdefault("VK_DRIVER_FILES", str(WEBGPU / "icd.json"))
+    os.environ.setdefault("ORT_WEBGPU_EP_ALLOW_SOFTWARE_ADAPTER", "1")
+    sys.path.append(str(WEBGPU / "site"))
 
 MEL = MelSpec(sample_rate=24_000, hop=240, n_fft=512, win=512, bins=20, fmin=40, fmax=8_000)
 UNITS, CHANNELS, SPEAKERS = 8, 12, ("heart", "f001")
@@ -51,6 +61,25 @@ def tiny_voice(tiny_models: dict[str, onnx.ModelProto]) -> TinyVoice:
     return write
 
 
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory: pytest.TempPathFactory, tiny_models: dict[str, onnx.ModelProto]) -> Path:
+    """A DATA_DIR of two speakers and some 20 s. Tests that change it copy it first."""
+    from moksori.train import prepare
+
+    folder = tmp_path_factory.mktemp("자료 🎤")
+    onnx.save(_null_content(), folder / "content.onnx")
+    onnx.save(tiny_models["pitch"], folder / "pitch.onnx")
+    for number, (name, hertz) in enumerate([("ann", 220), ("bob", 110), ("ann", 165)]):
+        path = folder / "audio" / name / f"{number}.wav"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, _song(7, hertz, number), MelSpec().sample_rate)
+    options = {"content": folder / "content.onnx", "pitch": folder / "pitch.onnx", "min": 1.5, "max": 3, "perturb": 1}
+    given = [part for name, value in {**options, "jobs": 1}.items() for part in (f"--{name}", str(value))]
+    made = CliRunner().invoke(prepare.main, [str(folder / "audio"), str(folder / "data"), *given])
+    assert made.exit_code == 0, made.output
+    return folder / "data"
+
+
 def tiny_manifest() -> manifest.Manifest:
     return manifest.Manifest(
         format_version=1,
@@ -70,6 +99,25 @@ def tiny_manifest() -> manifest.Manifest:
         quality={"similarity": 0.8},
         files={},
     )
+
+
+@pytest.fixture
+def jumpy_crepe(tmp_path: Path) -> Path:
+    """A graph with CREPE's inputs and outputs and a tracker's worst manners: its bins jump about."""
+    weights = np.random.default_rng(0).normal(0, 0.15, (1024, 360)).astype(np.float32)
+    made = {"frames": ("n", 1024), "salience": ("n", 360)}
+    taken, given = (helper.make_tensor_value_info(name, TensorProto.FLOAT, made[name]) for name in made)
+    nodes = [
+        helper.make_node("MatMul", ["frames", "weights"], ["sum"]),
+        helper.make_node("Add", ["sum", "bias"], ["raised"]),
+        helper.make_node("Sigmoid", ["raised"], ["salience"]),
+    ]
+    tensors = [numpy_helper.from_array(np.float32(value), name) for name, value in (("weights", weights), ("bias", -2))]
+    graph = helper.make_graph(nodes, "crepe", [taken], [given], tensors)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    helper.set_model_props(model, {"role": "pitch", "format_version": "1", "kind": "crepe"})
+    onnx.save(model, tmp_path / "crepe.onnx")
+    return tmp_path / "crepe.onnx"
 
 
 Named = dict[str, Sequence[int | str]]
@@ -183,3 +231,28 @@ def _vocoder() -> onnx.ModelProto:
     inputs: Named = {"mel": (1, "T", MEL.bins), "f0": (1, "T"), "harmonic": spectrum, "noise": spectrum}
     weights: dict[str, object] = {"two": np.array([2]), "three": np.array([3]), "zero": np.float32(0)}
     return tiny_model("vocoder", inputs, {"spectrum": spectrum}, nodes, weights)
+
+
+def _null_content() -> onnx.ModelProto:
+    """Units that say nothing: every 320th sample."""
+    ends = {"start": 0, "end": 2**60, "axis": 1, "step": 320, "last": 2}
+    nodes = [
+        helper.make_node("Slice", ["audio", "start", "end", "axis", "step"], ["row"]),
+        helper.make_node("Unsqueeze", ["row", "last"], ["units"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "content",
+        [helper.make_tensor_value_info("audio", TensorProto.FLOAT, [1, "n"])],
+        [helper.make_tensor_value_info("units", TensorProto.FLOAT, [1, "Tu", 1])],
+        [helper.make_tensor(name, TensorProto.INT64, [1], [value]) for name, value in ends.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+
+
+def _song(seconds: float, hertz: float, seed: int) -> np.ndarray:
+    """Harmonics that swell, with a pause now and then, and a little noise."""
+    time = np.arange(int(seconds * MelSpec().sample_rate)) / MelSpec().sample_rate
+    swell = (0.55 + 0.45 * np.sin(2 * np.pi * 0.6 * time + seed)) * (time % 1.5 < 1.2)
+    wave = sum(np.sin(2 * np.pi * hertz * k * time) / k for k in range(1, 12))
+    return 0.2 * swell * wave + 1e-4 * np.random.default_rng(seed).standard_normal(len(time))

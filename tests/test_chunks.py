@@ -11,7 +11,7 @@ from moksori.runtime.chunks import FADE, Chunk, Joiner, chunks
 from moksori.runtime.mel import MelSpec
 
 SPEC = MelSpec(sample_rate=1_000, hop=10, n_fft=40, win=40, bins=4, fmin=20, fmax=500)  # 100 frames a second
-REACH = 30  # frames of the margin used here, 0.3 s
+REACH = 32  # frames of the margin used here, 0.3 s on a grid of 80 ms
 
 
 def song(samples: int) -> np.ndarray:
@@ -39,7 +39,7 @@ def test_cores_cover_the_stream_and_margins_are_its_own(
     samples: int, places: list[int], shortest: float, ratio: float
 ) -> None:
     signal = song(samples)
-    found = list(chunks(cut(signal, places), SPEC, REACH / 100, shortest, shortest * ratio))
+    found = list(chunks(cut(signal, places), SPEC, 0.3, shortest, shortest * ratio))
     frames = frames_of(signal)
     whole = np.zeros(frames * SPEC.hop, np.float32)
     whole[:samples] = signal
@@ -49,7 +49,7 @@ def test_cores_cover_the_stream_and_margins_are_its_own(
     assert found[-1].samples == samples
     for chunk in found:
         assert chunk.begin < chunk.end
-        assert chunk.begin % 2 == 0  # on the grid of the units
+        assert chunk.begin % 8 == 0  # on the grid of units and f0
         assert chunk.first == max(0, chunk.begin - REACH)
         until = min(frames, chunk.end + REACH)
         np.testing.assert_array_equal(chunk.audio, whole[chunk.first * SPEC.hop : until * SPEC.hop])

@@ -12,6 +12,9 @@ import pytest
 
 from moksori.runtime import manifest, voice
 from moksori.runtime.errors import VoiceError
+from moksori.runtime.schedules import LinearBeta
+
+BETA = {"kind": "linear_beta", "timesteps": 1000, "first": 1e-4, "last": 0.02}
 
 
 @pytest.fixture
@@ -74,13 +77,26 @@ def test_a_manifest_reads_back_as_written(folder: Path, tmp_path: Path) -> None:
         ("pitch.kind", "yin", "pitch.kind must be 'swift' or 'crepe'"),
         ("pitch.fmin", 3_000, "pitch.fmin 3000 Hz must be below pitch.fmax"),
         ("pitch.threshold", 1.5, "pitch.threshold must be 0 to 1"),
+        ("pitch.hop", 0.0101, "pitch: a hop of 10.1 ms is no whole number of samples"),
+        ("pitch.decoder", "argmax", "pitch.decoder must be 'weighted' or 'viterbi'"),
+        ("pitch.median", 4, "pitch: median 4 and mean 1 must be odd"),
+        ("pitch.mean", 101, "pitch.mean must be 1 to 99"),
+        ("pitch.octave_guard", 1, "pitch.octave_guard must be true or false, not 1"),
+        ("pitch.octave_guard", ..., "key 'pitch.octave_guard' is missing"),
         ("denoiser.sampler", "euiler", "denoiser.sampler must be 'euler'"),
         ("denoiser.steps", 0, "denoiser.steps must be 1 to 1000"),
         ("denoiser.noise_scale", -0.1, "denoiser.noise_scale must be 0 to 2"),
         ("denoiser.prediction", "x0", "denoiser.prediction must be 'velocity'"),
+        ("denoiser.schedule", "cosine", "denoiser.schedule must be 'linear', not \"cosine\""),
+        ("denoiser.schedule", 7, "denoiser.schedule must be a text, 'linear', not 7"),
+        ("denoiser.schedule", {**BETA, "last": 0.9}, "denoiser.schedule.last must be 1e-08 to 0.5, not 0.9"),
+        ("denoiser.schedule", {**BETA, "kind": "cosine"}, "denoiser.schedule.kind must be 'linear_beta'"),
+        ("denoiser.schedule", {**BETA, "betas": 3}, "unknown key 'denoiser.schedule.betas'"),
+        ("denoiser.schedule", BETA, "denoiser.schedule is that of epsilon models, not of velocity"),
+        ("denoiser.prediction", "epsilon", "denoiser.schedule is that of velocity models, not of epsilon"),
         ("denoiser.mean", [0.0] * 19, "one number for each of the 20 mel bins, not 19"),
         ("denoiser.deviation.3", 0, r"denoiser.deviation\[3\] must be 1e-06 to 100, not 0"),
-        ("vocoder.kind", "griffin-lim", "vocoder.kind must be 'istft' or 'nsf_hifigan'"),
+        ("vocoder.kind", "griffin-lim", "vocoder.kind must be 'istft' or 'nsf_hifigan' or 'mini_nsf' or 'openutau'"),
         ("precision.encoder", "fp32", "unknown key 'precision.encoder'"),
         ("precision.content", "fp4", "precision.content must be 'fp32'"),
         ("quality.similarity", "good", 'quality.similarity must be a finite number, not "good"'),
@@ -132,6 +148,15 @@ def test_voice_json_must_be_json(folder: Path, text: bytes, words: str) -> None:
     (folder / manifest.FILE).write_bytes(text)
     with pytest.raises(VoiceError, match=words):
         voice.read_manifest(folder)
+
+
+def test_an_epsilon_voice_reads_back_with_its_schedule(folder: Path) -> None:
+    spec = voice.read_manifest(folder)
+    schedule = LinearBeta("linear_beta", 1000, 1e-4, 0.02)
+    denoiser = dataclasses.replace(spec.denoiser, prediction="epsilon", schedule=schedule, sampler="unipc")
+    manifest.write(folder / manifest.FILE, dataclasses.replace(spec, denoiser=denoiser))
+    assert json.loads((folder / manifest.FILE).read_text(encoding="utf-8"))["denoiser"]["schedule"] == BETA
+    assert voice.read_manifest(folder).denoiser == denoiser
 
 
 def test_a_wrong_manifest_is_not_written(folder: Path, tmp_path: Path) -> None:

@@ -65,8 +65,11 @@ def test_warnings_name_what_was_put_in() -> None:
     facts = summary.facts(MelSpec().frame_rate)
     found = report.warnings(facts, summary, {"z": "deep/z 🎤.wav"})
     assert all(sentence.startswith("bad: ") for sentence in found)
-    expected = ("18.0 s are clipped", "12 dB", "z 🎤.wav lies 12")
+    expected = ("18.0 s are clipped", "12 dB", "deep/z 🎤.wav (12 above) lies far")
     assert [words for words, text in zip(expected, found, strict=True) if words not in text] == []
+    many = summary.speakers["bad"].strangers() | {f"s{n}": -9.5 - n for n in range(5)}
+    (sentence,) = report._strangers("bad", many, {})
+    assert "s4 (14 below), s3 (12 below), z (12 above) and 3 more lie far" in sentence
     assert facts["bytes"] == {"audio": 60, "f0": 30}
     assert [one["voiced"] for one in facts["speakers"]] == [0.5, 0.5]
 

@@ -13,7 +13,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from moksori.runtime import manifest, voice
+from moksori.runtime import library, manifest, voice
 from moksori.runtime.errors import DeviceError, OptionError, VoiceError
 from moksori.runtime.voice import Voice
 
@@ -67,7 +67,7 @@ def test_other_files_may_lie_beside(folder: Path) -> None:
 
 
 def test_installed_voices_come_by_name(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(voice, "installed", lambda: {"demo": folder})
+    monkeypatch.setattr(library, "installed", lambda: {"demo": folder})
     monkeypatch.chdir(folder.parent)
     (folder.parent / "demo").mkdir()  # a folder of that name does not hide the voice
     assert load("demo").name == load(voice.DEFAULT).name == "tiny"

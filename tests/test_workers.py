@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+
+from moksori.train import workers
 
 ORPHAN = """
 import os, sys, time
@@ -37,3 +40,16 @@ def test_workers_end_with_a_killed_parent(tmp_path: Path) -> None:
             return
         time.sleep(0.1)
     pytest.fail("the worker outlived its parent")
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="asks Linux what a process ignores")
+def test_processes_are_deaf_to_ctrl_c_from_their_first_moment() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with workers.pool(2) as pool:
+        done = pool.submit(abs, -1)
+        assert signal.getsignal(signal.SIGINT) is before
+        for pid in list(pool._processes):  # type: ignore[attr-defined]
+            status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+            ignored = next(line.split()[1] for line in status.splitlines() if line.startswith("SigIgn"))
+            assert int(ignored, 16) >> (signal.SIGINT - 1) & 1
+        assert done.result() == 1

@@ -1,0 +1,136 @@
+"""Networks of the shipped and of the published sizes with random weights, in torch and as our graphs, for timing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import HubertConfig, HubertModel
+
+from moksori.export.content import ContentFacts, export_content
+from moksori.export.denoiser import DenoiserFacts, export_denoiser
+from moksori.export.pitch import export_crepe, export_swift, load_crepe
+from moksori.export.vocoder import export_vocoder
+from moksori.models.convnext import ConvNeXtConfig, ConvNeXtDenoiser
+from moksori.models.hubert import HubertTeacher
+from moksori.models.istft_vocoder import IstftVocoder, IstftVocoderConfig
+from moksori.models.nsf_hifigan import NsfHifiGan, NsfHifiGanConfig
+from moksori.models.wavenet import WaveNetConfig, WaveNetDenoiser
+from moksori.models.whisper import WhisperConfig, WhisperContent
+from moksori.runtime.mel import MelSpec
+
+ROLES = ("swift", "crepe_tiny", "crepe_full", "content", "condition", "denoiser", "vocoder")
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Networks of one size and how they are called."""
+
+    mel: MelSpec
+    content: Callable[[], nn.Module]
+    units: int
+    content_name: str
+    denoiser: Callable[[], nn.Module]
+    architecture: str
+    denoiser_name: str
+    vocoder: Callable[[], nn.Module]
+    vocoder_kind: str
+    vocoder_name: str
+
+
+def _hubert_base() -> nn.Module:
+    config = HubertConfig(attn_implementation="eager")  # type: ignore[call-arg]
+    return HubertTeacher(HubertModel(config), config.num_hidden_layers)
+
+
+PRESETS = {
+    "demo": Preset(
+        MelSpec(),
+        lambda: WhisperContent(WhisperConfig()), 512, "Whisper-base encoder",
+        lambda: ConvNeXtDenoiser(ConvNeXtConfig(units=512)), "convnext", "ConvNeXt 6×256",
+        lambda: IstftVocoder(IstftVocoderConfig()), "istft", "iSTFT",
+    ),
+    "reference": Preset(
+        MelSpec(44_100, 512, 2048, 2048, 128, 40.0, 16_000.0),
+        _hubert_base, 768, "HuBERT-base",
+        lambda: WaveNetDenoiser(WaveNetConfig(mel_bins=128, units=768, channels=384, layers=20)),
+        "wavenet", "WaveNet 20×384",
+        lambda: NsfHifiGan(NsfHifiGanConfig()), "nsf_hifigan", "NSF-HiFiGAN",
+    ),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Networks:
+    """A preset's networks in torch, and the files of their graphs."""
+
+    preset: Preset
+    content: nn.Module
+    denoiser: nn.Module
+    vocoder: nn.Module
+    crepe: nn.Module
+    graphs: Mapping[str, Path]
+    vocoder_context: int
+
+    @property
+    def mel(self) -> MelSpec:
+        return self.preset.mel
+
+    @property
+    def condition_width(self) -> int:
+        return int(self.denoiser.get_submodule("conditioner.out").out_features)  # type: ignore[arg-type]
+
+    def vocoder_inputs(self, frames: int, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """What the torch vocoder takes besides the weights; the excitation is given to it."""
+        spec = self.mel
+        sung = (torch.randn(1, frames, spec.bins, generator=generator) - 5, torch.full((1, frames), 220.0))
+        if self.preset.vocoder_kind == "istft":
+            source = (1, frames, 2, spec.n_fft // 2 + 1)
+            return (*sung, torch.randn(source, generator=generator), torch.randn(source, generator=generator))
+        return (*sung, torch.zeros(1, frames), torch.randn(1, frames, spec.hop, generator=generator))
+
+
+def made(name: str, folder: Path) -> Networks:
+    """The networks of a preset, always the same; graphs that ``folder`` lacks are exported into it (minutes)."""
+    preset = PRESETS[name]
+    torch.manual_seed(0)
+    content, denoiser, vocoder = (build().eval() for build in (preset.content, preset.denoiser, preset.vocoder))
+    paths = {role: folder / f"{role}.onnx" for role in ROLES}
+    folder.mkdir(parents=True, exist_ok=True)
+    if not paths["swift"].exists():
+        export_swift(paths["swift"])
+    for capacity in ("tiny", "full"):
+        if not paths[f"crepe_{capacity}"].exists():
+            export_crepe(capacity, paths[f"crepe_{capacity}"])
+    if not paths["content"].exists():
+        export_content(content, ContentFacts(name, preset.units, 1.0, 1500), paths["content"])
+    if not paths["denoiser"].exists():
+        channels: Any = denoiser.get_submodule("conditioner.out").out_features
+        facts = DenoiserFacts(preset.architecture, "velocity", preset.mel, preset.units, 1, channels)
+        export_denoiser(denoiser, facts, paths["condition"], paths["denoiser"])
+    noted = folder / "vocoder.context"
+    if not noted.exists():
+        context = export_vocoder(vocoder, preset.mel, paths["vocoder"]).spec.context
+        noted.write_text(str(context), encoding="ascii")
+    return Networks(
+        preset, content, denoiser, vocoder, load_crepe("full").eval(), paths, int(noted.read_text(encoding="ascii"))
+    )
+
+
+def librosa_wav(path: Path, spec: MelSpec) -> None:
+    import librosa
+
+    librosa.load(path, sr=spec.sample_rate, mono=True)
+
+
+def librosa_mel(song: Any, spec: MelSpec) -> None:
+    import librosa
+
+    librosa.feature.melspectrogram(
+        y=song, sr=spec.sample_rate, n_fft=spec.n_fft, hop_length=spec.hop, n_mels=spec.bins, fmin=spec.fmin,
+        fmax=spec.fmax, power=1.0,
+    )  # fmt: skip
