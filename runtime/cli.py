@@ -4,221 +4,164 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import json
 import math
-import unicodedata
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any, Literal, cast
 
 import click
-from rich.console import Console
-from rich.markup import escape
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from moksori.runtime import naming
-from moksori.runtime.audio import FORMATS
-from moksori.runtime.command import Command, Failure, sentence
-from moksori.runtime.errors import MoksoriError, OptionError
-from moksori.runtime.naming import Style
-
-if TYPE_CHECKING:
-    from moksori.runtime.converter import Converter, Report
-    from moksori.runtime.voice import Voice
+from moksori.runtime import jobs, naming, summary
+from moksori.runtime.audio import BITS, FORMATS, subtype
+from moksori.runtime.batch import Batch
+from moksori.runtime.command import Bytes, Command, Failure
 
 EXAMPLES = """\b
 Examples:
   svc-run song.wav
   svc-run song.wav -o converted.flac --speaker f001 --key +12
-  svc-run *.mp3 -o converted --format mp3 --name "{stem} ({speaker})"
+  svc-run songs/ -o converted --recursive --key auto --loudness -14 --format mp3
+  svc-run *.mp3 -o converted --name "{stem} ({speaker})" --plot
+  svc-run song.wav --save-f0, then svc-run song.wav --f0 edited.csv
   svc-run song.wav --voice my_voice.zip --device cuda --steps 8
 """
 
 
+class _Word(click.ParamType):
+    """A number, or one word that stands for it."""
+
+    def __init__(self, word: str, kind: type[int] | type[float], what: str) -> None:
+        self.name, self.word, self.kind, self.what = word, word, kind, what
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value is None or str(value).strip().lower() == self.word:
+            return value if value is None else self.word
+        try:
+            number = self.kind(value)
+        except ValueError:
+            number = math.nan
+        if not math.isfinite(number):
+            self.fail(f"{value} is no {self.what}, or {self.word}", param, ctx)
+        return number
+
+
+KEY = _Word("auto", float, "number of semitones: give one such as 12, -5 or 0.5")
+RATE = _Word("source", int, "sample rate: give one in Hz, such as 44100")
+
+
 @click.command("svc-run", cls=Command, epilog=EXAMPLES)
 @click.argument("inputs", metavar="INPUT...", nargs=-1, type=click.Path(path_type=Path))
-@click.option(
-    "-o",
-    "--output",
-    "out",
-    type=click.Path(path_type=Path),
-    metavar="OUT",
-    help="A folder, or a file for one input.  [default: beside the input]",
-)
-@click.option(
-    "--voice",
-    "voice_name",
-    default="demo",
-    show_default=True,
-    metavar="V",
-    help="A voice's name, folder or .zip.",
-)
-@click.option(
-    "--speaker", metavar="S", help="Whose voice, or a mix such as heart:0.7,f001:0.3.  [default: its first]"
-)
-@click.option("--key", type=float, default=0.0, metavar="N", help="Semitones up (12) or down (-12).")
-@click.option(
-    "--steps",
-    type=click.IntRange(1, 1000),
-    metavar="N",
-    help="Steps of the denoiser: more is finer and slower.  [default: the voice's]",
-)
-@click.option(
-    "--device",
-    "device_name",
-    default="auto",
-    show_default=True,
-    metavar="D",
-    help="auto, cuda, directml, webgpu or cpu, with :index for one of several.",
-)
-@click.option(
-    "--format",
-    "format",
-    type=click.Choice(list(FORMATS), case_sensitive=False),
-    help="Of the results.  [default: wav]",
-)
-@click.option(
-    "--name",
-    "template",
-    metavar="TEMPLATE",
-    help="Of the results, from {stem}, {voice}, {speaker}, {key} and {steps}."
-    f"  [default: {naming.TEMPLATE}]",
-)
-@click.option(
-    "--seed",
-    type=click.IntRange(0),
-    default=0,
-    metavar="N",
-    help="Another one gives a slightly different take.",
-)
-@click.option(
-    "--plot", is_flag=True, help="Also draw both spectrograms and pitch curves as a PNG beside the result."
-)
+@click.option("-o", "--output", "out", type=click.Path(path_type=Path), metavar="OUT",
+              help="A folder, or a file for one input.  [default: beside the input]")
+@click.option("-r", "--recursive", is_flag=True, help="Search folders in folders too; OUT keeps their tree.")
+@click.option("--voice", "voice_name", default="demo", show_default=True, metavar="V",
+              help="A voice's name, folder or .zip.")
+@click.option("--speaker", metavar="S",
+              help="Whose voice, or a mix such as heart:0.7,f001:0.3.  [default: its first]")
+@click.option("--key", type=KEY, default=0.0, metavar="N",
+              help="Semitones up (12) or down (-12), fractions too; auto moves the song into the speaker's range.")
+@click.option("--formant", type=float, default=0.0, metavar="N",
+              help="Semitones by which to raise (a smaller throat) or lower the formants; the pitch stays.")
+@click.option("--f0", type=click.Path(path_type=Path), metavar="CSV",
+              help="Sing this curve of seconds and Hz, as --save-f0 leaves it, in place of the source's.")
+@click.option("--save-f0", is_flag=True, help="Leave the curve that was sung as CSV beside the result.")
+@click.option("--steps", type=click.IntRange(1, 1000), metavar="N",
+              help="Steps of the denoiser: more is finer and slower.  [default: the voice's]")
+@click.option("--sampler", metavar="NAME",
+              help="euler, heun or ab2 of a flow; plms, dpm++, unipc, ddim or pndm of an epsilon model."
+              "  [default: the voice's]")
+@click.option("--depth", type=click.FloatRange(0, 1, min_open=True), default=1.0, metavar="SHARE",
+              help="Begin this far from the source's own mel, 0.3 say, and not at noise: more of the source stays.")
+@click.option("--guidance", type=click.FloatRange(0, 10), default=1.0, metavar="WEIGHT",
+              help="Above 1, heed words and speaker more; twice the time, and only of voices that learned it.")
+@click.option("--seed", type=click.IntRange(0), default=0, metavar="N",
+              help="Another one gives a slightly different take.")
+@click.option("--device", "device_name", default="auto", show_default=True, metavar="D",
+              help="auto, cuda, directml, webgpu or cpu, with :index for one of several.")
+@click.option("--memory", type=Bytes(), metavar="SIZE",
+              help="What the process may take, as 2G: less is slower.  [default: what is free]")
+@click.option("--stereo", is_flag=True,
+              help="Keep left and right: each is sung, to one pitch; twice the time where they differ.")
+@click.option("--loudness", type=float, metavar="LUFS",
+              help="Of the results, as -14 for streaming.  [default: as loud as the source]")
+@click.option("--format", "format", type=click.Choice(list(FORMATS), case_sensitive=False),
+              help="Of the results.  [default: wav]")
+@click.option("--bits", type=click.Choice(list(BITS), case_sensitive=False),
+              help="Of a sample, in wav and (but for float) flac.  [default: 24]")
+@click.option("--rate", type=RATE, metavar="HZ",
+              help="Sample rate of the results, or source for that of the input.  [default: the voice's]")
+@click.option("--name", "template", metavar="TEMPLATE",
+              help="Of the results, from {stem}, {voice}, {speaker}, {key} and {steps}."
+              f"  [default: {naming.TEMPLATE}]")
+@click.option("--plot", is_flag=True,
+              help="Also draw both spectrograms and pitch curves as a PNG beside the result.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON report to stdout at the end, and nothing else.")
 @click.option("--force", is_flag=True, help="Overwrite results that exist.")
 @click.option("--devices", is_flag=True, help="List the devices of this machine and exit.")
-@click.version_option(
-    importlib.metadata.version("moksori"), prog_name="svc-run", message="%(prog)s %(version)s"
-)
+@click.option("--voices", is_flag=True, help="List the installed voices and exit.")
+@click.version_option(importlib.metadata.version("moksori"), prog_name="svc-run", message="%(prog)s %(version)s")
 def main(
     inputs: tuple[Path, ...],
     out: Path | None,
+    recursive: bool,
     voice_name: str,
     speaker: str | None,
-    key: float,
+    key: float | str,
+    formant: float,
+    f0: Path | None,
+    save_f0: bool,
     steps: int | None,
-    device_name: str,
-    format: str | None,
-    template: str | None,
+    sampler: str | None,
+    depth: float,
+    guidance: float,
     seed: int,
+    device_name: str,
+    memory: int | None,
+    stereo: bool,
+    loudness: float | None,
+    format: str | None,
+    bits: str | None,
+    rate: int | str | None,
+    template: str | None,
     plot: bool,
+    as_json: bool,
     force: bool,
     devices: bool,
-) -> None:
+    voices: bool,
+) -> None:  # fmt: skip
     """Convert recordings of singing or speech into another voice.
 
-    An existing file is never overwritten without --force. A file that cannot be converted does not stop the
-    others.
+    INPUT is files and folders. What was already converted with the same settings is skipped; any other existing file
+    is never overwritten without --force. A file that cannot be converted does not stop the others.
     """
-    if devices:
-        _list_devices()
+    if devices or voices:
+        listed = summary.devices(voice_name) if devices else summary.voices()
+        told = summary.devices_text(listed) if devices else summary.voices_text(listed)
+        click.echo(json.dumps(listed, indent=2) if as_json else told)
         return
     if not inputs:
         raise Failure("name an audio file to convert, as in: svc-run song.wav (svc-run --help)")
-    if not math.isfinite(key):
-        raise OptionError(f"--key {key} is no number of semitones: give one such as 12, -5 or 0.5")
-    place = naming.naming(out, template, format, len(inputs))
+    found = jobs.find(inputs, recursive, out)
+    place = naming.naming(out, template, format, len(found))
+    subtype(place.format, bits)
     plot = plot and _can_plot()
 
     from moksori.runtime import Converter, Options, Voice
 
-    voice = Voice.load(voice_name, device_name)
-    converter = Converter(voice, Options(speaker=speaker, key=key, steps=steps, seed=seed))
-    style = Style(voice.name, speaker or voice.speaker_names[0], key, steps or voice.manifest.denoiser.steps)
-    jobs = [Job(path, place.target(path, style), plot) for path in inputs]
-    failed = [job for job in jobs if not _done(job, jobs, converter, style, force)]
-    if failed:
-        if len(jobs) > 1:
-            click.echo(f"{len(failed)} of {len(jobs)} files were not converted", err=True)
-        raise click.exceptions.Exit(Failure.exit_code)
-
-
-@dataclass(frozen=True)
-class Job:
-    """One file to convert."""
-
-    source: Path
-    target: Path
-    plot: bool
-
-    @property
-    def picture(self) -> Path:
-        return self.target.with_suffix(".png")
-
-    def check(self, jobs: Sequence[Job], force: bool) -> None:
-        """Raise OptionError where writing would destroy something."""
-        if any(_same(self.target, job.source) for job in jobs):
-            raise OptionError(f"{self.target} is an input, which is never overwritten: name another by -o")
-        rivals = [job for job in jobs if _key(job.target) == _key(self.target)]
-        if len(rivals) > 1:
-            names = ", ".join(str(job.source) for job in rivals)
-            raise OptionError(f"{names} would all become {self.target}: convert them into different folders")
-        for path in [self.target, *([self.picture] if self.plot else [])]:
-            if path.exists() and not force:
-                raise OptionError(f"{path} exists: overwrite it by --force, or name another by -o or --name")
-
-
-def summary(report: Report) -> str:
-    """What a person wants to know after a conversion."""
-    stages = "  ".join(f"{stage} {seconds:.2f}" for stage, seconds in report.stages.items())
-    roles = defaultdict(list)
-    for role, label in report.devices.items():
-        roles[label].append(role)
-    factor = report.elapsed / report.seconds
-    return "\n".join(
-        [
-            f"{click.format_filename(report.target)}",
-            f"  {report.seconds:.2f} s of audio in {report.elapsed:.2f} s: real-time factor {factor:.3f}",
-            f"  seconds  {stages}",
-            *(f"  {label} ran {', '.join(names)}" for label, names in roles.items()),
-            *(f"  note: {notice}" for notice in report.notices),
-        ]
-    )
-
-
-def _done(job: Job, jobs: Sequence[Job], converter: Converter, style: Style, force: bool) -> bool:
-    """Convert one file and say what came of it; False if it failed, which must not stop the others."""
+    options = Options(
+        speaker=speaker, key=cast("float | Literal['auto']", key), formant=formant, f0=f0, steps=steps, seed=seed,
+        sampler=sampler, depth=depth, guidance=guidance,
+        stereo=stereo, loudness=loudness, rate=cast("int | Literal['source'] | None", rate), bits=bits,
+    )  # fmt: skip
+    converter = Converter(Voice.load(voice_name, device_name), options, memory)
+    batch = Batch(converter, jobs.plan(found, place, converter.style, plot, save_f0), force, quiet=as_json)
     try:
-        job.check(jobs, force)
-        with _progress(f"{jobs.index(job) + 1}/{len(jobs)} {job.source.name}") as progress:
-            report = converter.convert(job.source, job.target, progress)
-        click.echo(summary(report))
-        if job.plot:
-            _draw(job, converter.voice, style)
-    except (MoksoriError, OSError) as error:
-        click.echo(f"Error: {sentence(error)}", err=True)
-        return False
-    return True
-
-
-@contextmanager
-def _progress(name: str) -> Iterator[Callable[[float], None]]:
-    """A bar on stderr while it is a terminal; it is gone at the end."""
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(escape(name), total=1.0)
-        yield lambda fraction: bar.update(task, completed=fraction)
-
-
-def _draw(job: Job, voice: Voice, style: Style) -> None:
-    from moksori.runtime import plot
-
-    title = f"{job.source.name}  →  {style.voice} ({style.speaker}), key {style.key:+g}"
-    sides = [plot.heard(name, path, voice) for name, path in (("source", job.source), ("result", job.target))]
-    plot.draw(job.picture, click.format_filename(title), *sides)
-    click.echo(f"  picture  {click.format_filename(job.picture)}")
+        done = batch.run()
+    finally:
+        if as_json:
+            click.echo(batch.json())
+    if not done:
+        raise click.exceptions.Exit(Failure.exit_code)
 
 
 def _can_plot() -> bool:
@@ -226,22 +169,6 @@ def _can_plot() -> bool:
         return True
     click.echo('Warning: --plot needs matplotlib, so no PNG is drawn: pip install "moksori[plot]"', err=True)
     return False
-
-
-def _list_devices() -> None:
-    from moksori.runtime import devices
-
-    for device in devices.available():
-        click.echo(f"{device.kind}:{device.index}  {device.label}")
-
-
-def _same(one: Path, other: Path) -> bool:
-    return _key(one) == _key(other) or (one.exists() and other.exists() and one.samefile(other))
-
-
-def _key(path: Path) -> str:
-    """Equal for paths that a file system may take for one file; some do not tell a from A."""
-    return unicodedata.normalize("NFC", str(path.resolve())).casefold()
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,8 @@ import click
 from moksori.runtime.errors import MoksoriError
 
 INTERRUPTED = 130  # what shells expect after Ctrl-C
+MEMORY = re.compile(r"([\d.]+)\s*([kmgt]?)i?b?", re.IGNORECASE)
+PREFIXES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 
 
 class Failure(click.ClickException):
@@ -65,6 +68,20 @@ def sentence(error: MoksoriError | OSError) -> str:
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         return f"{click.format_filename(error.filename)}: {error.strerror}"
     return " ".join(str(error).split())
+
+
+class Bytes(click.ParamType[int]):
+    """An amount of memory such as 4G, 800M or 1.5GiB."""
+
+    name = "bytes"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        match = MEMORY.fullmatch(str(value).strip())
+        if match is None or match[1].count(".") > 1 or not any(map(str.isdigit, match[1])):
+            self.fail(f"'{value}' is not an amount of memory; write 4G or 800M", param, ctx)
+        return round(float(match[1]) * PREFIXES[match[2].lower()])
 
 
 @contextmanager

@@ -18,7 +18,7 @@ TEMPLATE = "{stem}_{voice}_{key:+d}"
 DEFAULT_FORMAT = "wav"
 LONGEST_NAME = 200  # bytes of UTF-8; file systems take 255
 # Besides what libsndfile names: suffixes by which people mean a file, not a folder.
-OTHER_SUFFIXES = {"aac", "aif", "m4a", "mp4", "oga", "opus", "wave", "webm", "wma"}
+OTHER_SUFFIXES = {"aac", "aif", "m4a", "mp4", "oga", "wave", "webm", "wma"}
 
 _NUMBER = re.compile(r"\+?0?\d?(d|g|(\.\d)?f)?")
 _TEXT = re.compile(r"(\.\d{1,2})?")
@@ -28,11 +28,11 @@ _RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(\..*)?"
 
 @dataclass(frozen=True)
 class Style:
-    """What a template can name besides the input's {stem}. ``key`` in semitones."""
+    """What a template can name besides the input's {stem}. ``key`` in semitones, or "auto"."""
 
     voice: str
     speaker: str
-    key: float
+    key: float | str
     steps: int
 
 
@@ -48,11 +48,12 @@ class Naming:
     template: str
     format: str
 
-    def target(self, source: Path, style: Style) -> Path:
+    def target(self, source: Path, style: Style, inside: Path = Path()) -> Path:
+        """``inside`` is where below a folder of inputs the source lies, and the result will."""
         if self.file is not None:
             return self.file
         name = fill(self.template, source.stem, style)
-        return (source.parent if self.folder is None else self.folder) / f"{name}.{self.format}"
+        return (source.parent if self.folder is None else self.folder / inside) / f"{name}.{self.format}"
 
 
 def naming(out: Path | None, template: str | None, format: str | None, inputs: int) -> Naming:
@@ -68,6 +69,11 @@ def naming(out: Path | None, template: str | None, format: str | None, inputs: i
     pattern, suffix = _split(TEMPLATE if template is None else template)
     check(pattern)
     return Naming(out, None, pattern, _agreed(format, suffix, f"--name {template}") or DEFAULT_FORMAT)
+
+
+def beside(source: Path, style: Style) -> Path:
+    """Where a result lies when nothing is said about it."""
+    return naming(None, None, None, 1).target(source, style)
 
 
 def fill(template: str, stem: str, style: Style) -> str:
@@ -139,8 +145,8 @@ def _split(template: str) -> tuple[str, str | None]:
 
 
 def _formatted(value: str | float, spec: str) -> str:
-    if isinstance(value, str):
-        return format(value, spec)
+    if isinstance(value, str):  # the key "auto" has no digits for a number's format
+        return format(value, spec if _TEXT.fullmatch(spec) else "")
     if value == int(value) and not spec.endswith("f"):
         return format(int(value), spec)
     return format(value, spec.replace("d", "g"))

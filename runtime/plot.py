@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from moksori.runtime import audio, pitch
+from moksori.runtime import audio, curve, pitch
 from moksori.runtime.errors import MoksoriError
 from moksori.runtime.files import atomic_path
 from moksori.runtime.mel import Array, MelSpec, filterbank, log_mel
@@ -20,8 +20,6 @@ from moksori.runtime.mel import Array, MelSpec, filterbank, log_mel
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-    from moksori.runtime.voice import Voice
 
 COLUMNS = 1600  # pixels of a spectrogram; longer songs are averaged down to it
 BLOCK = 10.0  # seconds decoded at once
@@ -36,6 +34,9 @@ FONTS = (
     "Apple SD Gothic Neo",
     "NanumGothic",
 )
+NAMES = ("C", "C♯", "D", "D♯", "E", "F", "F♯", "G", "G♯", "A", "A♯", "B")
+READING = "Bright is loud. The lowest stripe of a stack is the note; the stripes above it make its colour."
+RANGE_COLOUR = "#009e73"
 SOURCE_COLOUR, RESULT_COLOUR = "#0072b2", "#d55e00"  # told apart by the colour-blind too (Okabe and Ito)
 
 
@@ -49,24 +50,23 @@ class Side:
     f0: Array
 
 
-def heard(label: str, path: Path, voice: Voice) -> Side:
+@dataclass(frozen=True)
+class Marks:
+    """What else to show: seconds at which chunks join, spans in s where the gate is shut, the voice's range in Hz."""
+
+    cuts: Sequence[float] = ()
+    muted: Sequence[tuple[float, float]] = ()
+    range: tuple[float, float] | None = None
+
+
+def heard(label: str, path: Path, tracker: pitch.Tracker) -> Side:
     """A recording with the f0 that the voice's own tracker finds in it."""
-    spec = voice.manifest.pitch
-    tracker = pitch.Tracker(voice.pitch, spec.kind, spec.fmin, spec.fmax)
-    times, f0, start = [], [], 0
-    for block in audio.blocks(path, pitch.RATE, BLOCK):
-        track = tracker.track(block)
-        count = int(
-            np.searchsorted(track.times, len(block) / pitch.RATE)
-        )  # the next block has the last one again
-        known = np.where(track.confidence >= spec.threshold, track.f0, np.nan).astype(np.float32)
-        times.append(track.times[:count] + start / pitch.RATE)
-        f0.append(known[:count])
-        start += len(block)
-    return Side(label, path, np.concatenate(times), np.concatenate(f0))
+    parts = list(curve.heard(audio.blocks(path, pitch.RATE, BLOCK), tracker))
+    times, f0, confidence = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return Side(label, path, times, np.where(confidence >= tracker.options.threshold, f0, np.nan).astype(np.float32))
 
 
-def draw(path: Path, title: str, source: Side, result: Side) -> None:
+def draw(path: Path, title: str, source: Side, result: Side, marks: Marks | None = None) -> None:
     """Write the picture to ``path``, atomically.
 
     Raises:
@@ -82,7 +82,8 @@ def draw(path: Path, title: str, source: Side, result: Side) -> None:
     FigureCanvasAgg(figure)
     above, middle, below = figure.subplots(3, 1, sharex=True, height_ratios=(1, 1, 0.8))
     seconds = _spectrograms(figure, (above, middle), (source, result))
-    _pitches(below, source, result)
+    _pitches(below, source, result, marks or Marks())
+    _mark((above, middle, below), marks or Marks())
     below.set_xlim(0, seconds)
     figure.suptitle(title, fontsize=13, fontweight="bold", parse_math=False, family=_fonts())
     with atomic_path(path) as temporary, warnings.catch_warnings():
@@ -140,30 +141,53 @@ def _spectrograms(figure: Figure, axes: tuple[Axes, Axes], sides: tuple[Side, Si
         )
         ticks = [hz for hz in TICKS_HZ if spec.fmin <= hz <= spec.fmax]
         axis.set_yticks([_bin(hz, spec) for hz in ticks], [_hertz(hz) for hz in ticks])
-        axis.set_ylabel("Hz, mel scale")
-        axis.set_title(side.label, loc="left", fontsize=11)
-    bar = figure.colorbar(image, ax=list(axes), pad=0.01, aspect=40)
-    bar.set_label("dB below the loudest")
+        axis.set_ylabel("low  →  high (Hz)")
+        axis.set_title(side.label, loc="left", fontsize=12, fontweight="bold")
+    axes[0].set_title(READING, loc="right", fontsize=9, color="0.35")
+    bar = figure.colorbar(image, ax=list(axes), pad=0.01, aspect=40, ticks=[-RANGE_DB, 0])
+    bar.ax.set_yticklabels(["quiet", "loud"])
     return longest
 
 
-def _pitches(axis: Axes, source: Side, result: Side) -> None:
+def _pitches(axis: Axes, source: Side, result: Side, marks: Marks) -> None:
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
+    if marks.range is not None:
+        axis.axhspan(*marks.range, color=RANGE_COLOUR, alpha=0.16, linewidth=0, label="where the voice is at home")
     for side, colour, width in ((source, SOURCE_COLOUR, 4.0), (result, RESULT_COLOUR, 1.5)):
         stride = max(1, len(side.f0) // (4 * COLUMNS))
         axis.plot(side.times[::stride], side.f0[::stride], color=colour, linewidth=width, label=side.label)
     known = np.concatenate([side.f0[np.isfinite(side.f0)] for side in (source, result)])
     low, high = (float(known.min()), float(known.max())) if len(known) else (100.0, 400.0)
+    low, high = low / 1.12, max(high, 2 * low) * 1.12
     axis.set_yscale("log")
-    axis.set_ylim(low / 1.12, max(high, 2 * low) * 1.12)
-    axis.yaxis.set_major_locator(FixedLocator(PITCH_TICKS_HZ))
-    axis.yaxis.set_major_formatter(FuncFormatter(lambda hz, _: _hertz(hz)))
+    axis.set_ylim(low, high)
+    axis.yaxis.set_major_locator(FixedLocator(_notes(low, high)))
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda hz, _: _note(hz)))
     axis.yaxis.set_minor_locator(NullLocator())
-    axis.set_ylabel("f0 in Hz")
+    scale = axis.secondary_yaxis("right")
+    scale.yaxis.set_major_locator(FixedLocator(PITCH_TICKS_HZ))
+    scale.yaxis.set_major_formatter(FuncFormatter(lambda hz, _: _hertz(hz)))
+    scale.yaxis.set_minor_locator(NullLocator())
+    scale.set_ylabel("Hz")
+    axis.set_ylabel("note")
     axis.set_xlabel("seconds")
+    axis.set_title("the melody", loc="left", fontsize=12, fontweight="bold")
     axis.grid(alpha=0.3)
-    axis.legend(loc="upper right", ncols=2, frameon=False)
+
+
+def _mark(axes: tuple[Axes, Axes, Axes], marks: Marks) -> None:
+    """Joins as dotted lines and what is muted as grey, on the result and below; the legend tells which is which."""
+    _, result, below = axes
+    for axis, light in ((result, "white"), (below, "0.4")):
+        for at, second in enumerate(marks.cuts[:-1]):
+            axis.axvline(second, color=light, linestyle=":", linewidth=1.2, label="pieces join" if at == 0 else None)
+        for at, (start, end) in enumerate(marks.muted):
+            axis.axvspan(
+                start, end, color="0.6", alpha=0.3, linewidth=0, label="silent, so muted" if at == 0 else None
+            )
+    handles, _ = below.get_legend_handles_labels()
+    below.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=len(handles), frameon=False, fontsize=9)
 
 
 def _fonts() -> list[str]:
@@ -183,3 +207,18 @@ def _bin(hz: float, spec: MelSpec) -> float:
 
 def _hertz(hz: float) -> str:
     return f"{hz / 1000:g}k" if hz >= 1000 else f"{hz:g}"
+
+
+def _notes(low: float, high: float) -> list[float]:
+    """Hz of the notes to name between two frequencies: all naturals, or in a wide range C and G alone."""
+    steps = (0, 2, 4, 5, 7, 9, 11) if high / low < 3.5 else (0, 7)
+    return [hz for number in range(12, 120) if number % 12 in steps and low < (hz := _midi_hz(number)) < high]
+
+
+def _note(hz: float) -> str:
+    number = round(69 + 12 * math.log2(hz / 440))
+    return f"{NAMES[number % 12]}{number // 12 - 1}"
+
+
+def _midi_hz(number: int) -> float:
+    return float(440 * 2 ** ((number - 69) / 12))

@@ -4,23 +4,32 @@ that copies the sound; test_cli_voice.py converts with real graphs."""
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import click
 import numpy as np
 import pytest
 import soundfile
 from click.testing import CliRunner, Result
 
 import moksori.runtime
-from moksori.runtime import audio, cli
+from moksori.runtime import audio, backends, cli, devices, selftest, tags
 from moksori.runtime.errors import AudioError, VoiceError
+from moksori.runtime.master import Levels
+from moksori.runtime.mel import MelSpec
+from moksori.runtime.naming import Style
+from moksori.runtime.options import Options
+from moksori.runtime.report import Report, Trace
 
 
 @dataclass
@@ -29,17 +38,14 @@ class Engine:
 
     asked: list[Any] = field(default_factory=list)
     loaded: list[tuple[str, str]] = field(default_factory=list)
+    memory: list[int | None] = field(default_factory=list)
     meanwhile: Callable[[], None] = lambda: None
 
 
 @pytest.fixture
 def engine(monkeypatch: pytest.MonkeyPatch) -> Engine:
     engine = Engine()
-    voice = SimpleNamespace(
-        name="demo",
-        speaker_names=("heart", "f001"),
-        manifest=SimpleNamespace(denoiser=SimpleNamespace(steps=4)),
-    )
+    voice = SimpleNamespace(name="demo")
 
     class Voice:
         @staticmethod
@@ -50,30 +56,31 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> Engine:
             return voice
 
     class Converter:
-        def __init__(self, voice: object, options: Any) -> None:
+        def __init__(self, voice: object, options: Options, memory: int | None) -> None:
             self.voice, self.options = voice, options
+            engine.memory.append(memory)
+            self.style = Style("demo", options.speaker or "heart", options.key, options.steps or 4)
+            self.settings = {"key": str(options.key), "speaker": options.speaker or "heart"}
 
-        def convert(self, source: Path, target: Path, progress: Callable[[float], None]) -> object:
+        def convert(self, source: Path, target: Path, progress: Callable[[float], None]) -> Report:
             engine.asked.append(self.options)
             samples = audio.read(source, 8000)
-            with audio.Writer(target, 8000, target.suffix[1:].lower()) as file:
+            fields = tags.of_result(source, {**self.settings, "sung": "+0"})
+            with audio.Writer(target, 8000, target.suffix[1:].lower(), fields=fields) as file:
                 progress(0.5)
                 engine.meanwhile()
                 file.write(samples)
-            return SimpleNamespace(
-                source=source,
-                target=target,
-                seconds=len(samples) / 8000,
-                elapsed=0.25,
-                stages={"decode": 0.05, "denoiser": 0.2},
-                devices={"content": "CPU (Abacus)", "pitch": "CPU (Abacus)", "denoiser": "cuda:0 (Loom)"},
-                notices=("the pitch graph runs on the CPU",),
-                sample_rate=8000,
-            )
+            trace = Trace(MelSpec())
+            trace.add(2, np.array([220, 440], np.float32), np.array([True, False]), np.ones(2, np.float32))
+            return Report(
+                source, target, 8000, 1, len(samples) / 8000, 0.25, 0.0, Levels(-23.04, 0.5, 0.0), self.settings,
+                {"decode": 0.05, "denoiser": 0.2},
+                {"content": "CPU (Abacus)", "pitch": "CPU (Abacus)", "denoiser": "cuda:0 (Loom)"},
+                ("the pitch graph runs on the CPU",), trace,
+            )  # fmt: skip
 
     monkeypatch.setattr(moksori.runtime, "Voice", Voice, raising=False)
     monkeypatch.setattr(moksori.runtime, "Converter", Converter, raising=False)
-    monkeypatch.setattr(moksori.runtime, "Options", SimpleNamespace, raising=False)
     return engine
 
 
@@ -103,6 +110,7 @@ def test_a_song_is_converted_beside_itself_and_the_report_says_it_all(engine: En
     assert result.stdout.splitlines() == [
         str(song.with_name("song_demo_+0.wav")),
         "  1.00 s of audio in 0.25 s: real-time factor 0.250",
+        "  key +0, -23.0 LUFS, 8000 Hz, mono",
         "  seconds  decode 0.05  denoiser 0.20",
         "  CPU (Abacus) ran content, pitch",
         "  cuda:0 (Loom) ran denoiser",
@@ -112,14 +120,19 @@ def test_a_song_is_converted_beside_itself_and_the_report_says_it_all(engine: En
 
 def test_options_reach_the_engine(engine: Engine, song: Path) -> None:
     result = run(
-        song, "--speaker", "f001", "--key", "-2.5", "--steps", 8, "--seed", 7, "--device", "cpu",
+        song, "--speaker", "f001", "--key", "-2.5", "--steps", 8, "--sampler", "ab2", "--depth", 0.4,
+        "--guidance", 2, "--seed", 7, "--device", "cpu", "--formant", "1.5",
+        "--memory", "2G", "--loudness", "-14", "--rate", "44100", "--bits", "16", "--stereo",
         "--name", "{stem} {voice} {speaker} {key:+d} {steps}", "--format", "FLAC", "-o", song.parent / "새 폴더",
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     assert files(song.parent) == ["song.wav", "새 폴더/song demo f001 -2.5 8.flac"]
     asked = engine.asked[0]
-    assert (asked.speaker, asked.key, asked.steps, asked.seed) == ("f001", -2.5, 8, 7)
-    assert engine.loaded == [("demo", "cpu")]
+    assert asked == Options(
+        "f001", -2.5, 1.5, steps=8, sampler="ab2",
+        seed=7, depth=0.4, guidance=2, stereo=True, loudness=-14, rate=44100, bits="16",
+    )  # fmt: skip
+    assert engine.loaded == [("demo", "cpu")] and engine.memory == [2 * 10**9]
 
 
 def test_one_file_can_be_named(engine: Engine, song: Path) -> None:
@@ -133,7 +146,7 @@ def test_nothing_is_overwritten_without_force(engine: Engine, song: Path) -> Non
     result = run(song)
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.splitlines() == [
-        f"Error: {target} exists: overwrite it by --force, or name another by -o or --name"
+        f"Error: {target} exists and was made otherwise: overwrite it by --force, or name another by -o or --name"
     ]
     assert target.read_bytes() == b"precious" and engine.asked == []
     assert run(song, "--force").exit_code == 0
@@ -190,10 +203,19 @@ def test_inputs_that_would_become_one_file_are_refused(engine: Engine, tmp_path:
         ([], "name an audio file to convert"),
         (["s.wav", "--voice", "nobody"], "there is no voice 'nobody'"),
         (["s.wav", "--name", "{stem.x}"], "--name knows no field {stem.x}"),
-        (["s.wav", "--format", "aiff"], "'aiff' is not one of 'wav', 'flac', 'ogg', 'mp3'"),
-        (["s.wav", "--key", "nan"], "--key nan is no number of semitones"),
-        (["s.wav", "--key", "high"], "'high' is not a valid float"),
+        (["s.wav", "--format", "aiff"], "'aiff' is not one of 'wav', 'flac', 'ogg', 'opus', 'mp3'"),
+        (["s.wav", "--key", "nan"], "nan is no number of semitones: give one such as 12, -5 or 0.5, or auto"),
+        (["s.wav", "--key", "high"], "high is no number of semitones"),
+        (["s.wav", "--key", "99"], "a key of 99 semitones"),
+        (["s.wav", "--key", "auto", "--f0", "a.csv"], "leave one out"),
+        (["s.wav", "--rate", "44.1k"], "44.1k is no sample rate: give one in Hz, such as 44100, or source"),
+        (["s.wav", "--bits", "float", "--format", "flac"], "flac has no samples of float bits"),
+        (["s.wav", "--bits", "16", "--format", "mp3"], "mp3 has no samples of 16 bits"),
+        (["s.wav", "--loudness", "7"], "a loudness of 7 LUFS"),
+        (["s.wav", "--formant", "30"], "formants 30 semitones away"),
         (["s.wav", "--steps", "0"], "0 is not in the range"),
+        (["s.wav", "--depth", "0"], "0.0 is not in the range"),
+        (["s.wav", "--guidance", "11"], "11.0 is not in the range"),
         (["s.wav", "--seed", "-1"], "-1 is not in the range"),
         (["s.wav", "--shout"], "No such option"),
         (["a.wav", "b.wav", "-o", "c.wav"], "c.wav is one file for 2 inputs"),
@@ -253,7 +275,7 @@ def test_a_cut_file_is_warned_about(engine: Engine, song: Path) -> None:
 def test_a_plot_without_matplotlib_still_converts(
     engine: Engine, song: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cli.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     result = run(song, "--plot")
     assert result.exit_code == 0 and files(song.parent) == ["song.wav", "song_demo_+0.wav"]
     assert result.stderr.splitlines() == [
@@ -271,21 +293,47 @@ def test_an_existing_picture_is_not_overwritten_either(engine: Engine, song: Pat
 def test_help_has_examples_and_every_option() -> None:
     result = run("--help")
     assert result.exit_code == 0
-    for text in (
-        "svc-run song.wav\n",
-        "--voice",
-        "{stem}_{voice}_{key:+d}",
-        "directml",
-        "--force",
-        "INPUT...",
-    ):
+    for text in ("svc-run song.wav\n", "{stem}_{voice}_{key:+d}", "directml", "INPUT..."):
         assert text in result.stdout
+    names = {name for one in cli.main.params if isinstance(one, click.Option) for name in one.opts}
+    assert [name for name in sorted(names) if name not in result.stdout] == []
+
+
+def test_every_option_is_in_a_test() -> None:
+    tests = "".join(path.read_text(encoding="utf-8") for path in Path(__file__).parent.glob("test_*.py"))
+    long = [one.opts[-1] for one in cli.main.params if isinstance(one, click.Option)]
+    assert len(long) > 20
+    assert [name for name in long if f'"{name}"' not in tests] == []
 
 
 def test_version_and_devices() -> None:
     assert run("--version").stdout == f"svc-run {importlib.metadata.version('moksori')}\n"
     listed = run("--devices")
     assert listed.exit_code == 0 and listed.stdout.splitlines()[-1].startswith("cpu:0  CPU (")
+    assert re.search(r"^cuda  not here: .*pip install \"moksori\[cuda\]\"$", listed.stdout, re.MULTILINE)
+
+
+def test_devices_tell_what_passed_its_self_test(
+    tmp_path: Path, tiny_voice: Callable[[Path], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An adapter that onnxruntime cannot start; one that is the CPU under another name, and so computes the same."""
+    folder = tiny_voice(tmp_path / "voice")
+    ill, well = backends.Device("cuda", 0, "Imaginary RTX"), backends.Device("webgpu", 1, "Imaginary Arc")
+    cpu = backends.BACKENDS["cpu"]
+    table = {
+        "cuda": backends.Backend("CUDAExecutionProvider", lambda: [ill], cpu.configure, nullcontext),
+        "webgpu": backends.Backend(cpu.provider, lambda: [well], cpu.configure, nullcontext),
+        "cpu": cpu,
+    }
+    monkeypatch.setattr(devices, "BACKENDS", table)
+    monkeypatch.setattr(selftest, "cache_folder", lambda: tmp_path / "cache")
+    listed = run("--devices", "--voice", str(folder))
+    first, notice, second, last = listed.stdout.splitlines()
+    assert first == "cuda:0  Imaginary RTX  failed its self-test"
+    assert "the content, pitch, condition, denoiser, vocoder graphs run on the CPU, not on cuda:0" in notice
+    assert second == "webgpu:1  Imaginary Arc  passed its self-test" and last.startswith("cpu:0  CPU (")
+    told = json.loads(run("--devices", "--json", "--voice", str(folder)).stdout)
+    assert [one.get("self_test") for one in told] == [[notice.strip()], [], None]
 
 
 def test_output_that_the_console_cannot_show_is_no_error(tmp_path: Path) -> None:

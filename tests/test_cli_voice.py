@@ -50,7 +50,8 @@ def recording(path: Path, seconds: float = 1.5, rate: int = 16_000) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("format", "container"), [("wav", "WAV"), ("flac", "FLAC"), ("ogg", "OGG"), ("mp3", "MP3")]
+    ("format", "container"),
+    [("wav", "WAV"), ("flac", "FLAC"), ("ogg", "OGG"), ("opus", "OGG"), ("mp3", "MP3")],
 )
 def test_every_format_holds_the_whole_song(voice: Path, work: Path, format: str, container: str) -> None:
     result = run(voice, recording(work / "노래.wav"), "--format", format)
@@ -192,7 +193,7 @@ def test_an_output_that_cannot_be_written_is_told(voice: Path, work: Path) -> No
 
 @pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT")
 def test_ctrl_c_leaves_no_trace(voice: Path, work: Path) -> None:
-    song, out = recording(work / "a.wav", seconds=1200, rate=8_000), work / "out"
+    song, out = recording(work / "a.wav", seconds=400, rate=8_000), work / "out"
     words = [
         sys.executable,
         "-m",
@@ -214,7 +215,7 @@ def test_ctrl_c_leaves_no_trace(voice: Path, work: Path) -> None:
         preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # a background job may inherit it ignored
     )
     deadline = time.monotonic() + 60
-    while not (out.is_dir() and any(out.iterdir())) and process.poll() is None:
+    while not out.is_dir() and process.poll() is None:
         assert time.monotonic() < deadline
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)

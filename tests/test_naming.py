@@ -86,6 +86,20 @@ def test_any_stem_stays_in_its_folder(stem: str) -> None:
     assert not set(name) & set('<>:"/\\|?*\0\n')
 
 
+def test_the_automatic_key_is_written_as_a_word() -> None:
+    """What it comes to is known only when the song was heard, and a name must be known before."""
+    style = Style("demo", "heart", "auto", 4)
+    assert fill(naming.TEMPLATE, "song", style) == "song_demo_auto"
+    assert fill("{key:.2f} {key:+d} {key}", "song", style) == "auto auto auto"
+
+
+def test_a_tree_of_folders_is_kept(tmp_path: Path) -> None:
+    place = naming.naming(tmp_path, None, None, 2)
+    assert place.target(Path("in/앨범 1/a.mp3"), STYLE, Path("앨범 1")) == tmp_path / "앨범 1" / "a_demo_+0.wav"
+    beside = naming.naming(None, None, None, 2)
+    assert beside.target(Path("in/b/a.mp3"), STYLE, Path("b")) == Path("in/b/a_demo_+0.wav")
+
+
 def test_results_lie_beside_the_input_or_in_the_folder_named(tmp_path: Path) -> None:
     source = Path("music", "song.mp3")
     assert naming.naming(None, None, None, 1).target(source, STYLE) == Path("music", "song_demo_+0.wav")
@@ -115,7 +129,7 @@ def test_a_suffix_in_the_template_is_the_format() -> None:
         ("a.wav", None, None, 2, "one file for 2 inputs"),
         ("a.wav", None, "mp3", 1, "leave one out"),
         ("a.wav", "{stem}", None, 1, "leave out --name"),
-        ("a.m4a", None, None, 1, r"m4a cannot be written: end the name in \.wav, \.flac, \.ogg or \.mp3"),
+        ("a.m4a", None, None, 1, r"m4a cannot be written: end the name in \.wav, \.flac, \.ogg, \.opus or \.mp3"),
         ("a.aiff", None, None, 1, "aiff cannot be written"),
         (None, "{stem}.flac", "wav", 1, "leave one out"),
     ],

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from moksori.runtime import plot
+from moksori.runtime import pitch, plot
 from moksori.runtime.errors import AudioError, MoksoriError
 from moksori.runtime.mel import MelSpec
 from moksori.runtime.plot import RESULT_COLOUR, SOURCE_COLOUR, Side
@@ -85,7 +85,9 @@ def test_any_rate_and_no_pitch_at_all(tmp_path: Path, rate: int) -> None:
 
 def test_the_curve_is_what_the_voice_hears(tmp_path: Path, tiny_voice: Callable[..., Path]) -> None:
     voice = Voice.load(tiny_voice(tmp_path / "voice"), "cpu", threads=1)
-    heard = plot.heard("source", tone(tmp_path / "a.wav", 220, 25.0), voice)
+    spec = voice.manifest.pitch
+    tracker = pitch.Tracker(voice.pitch, spec.kind, spec.fmin, spec.fmax, spec.options)
+    heard = plot.heard("source", tone(tmp_path / "a.wav", 220, 25.0), tracker)
     assert np.all(heard.f0 == 220) and np.all(np.diff(heard.times) > 0)
     assert heard.times[-1] == pytest.approx(25.0, abs=0.05)
 

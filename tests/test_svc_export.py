@@ -18,8 +18,8 @@ from moksori.export.content import ContentFacts, export_content
 from moksori.export.pitch import export_swift
 from moksori.export.spec import ExportError
 from moksori.models.hubert import HubertContentConfig
-from moksori.models.istft_vocoder import IstftVocoder, IstftVocoderConfig
 from moksori.models.whisper import WhisperConfig, WhisperContent
+from moksori.runtime.manifest import PitchSpec
 from moksori.runtime.mel import MelSpec
 from moksori.runtime.voice import Voice
 from moksori.train import checkpoint, objective
@@ -27,11 +27,12 @@ from moksori.train import config as configs
 from moksori.train.content import ContentConfig, HubertContent
 from moksori.train.denoiser import DenoiserConfig, build
 from moksori.train.vocoder import VocoderConfig
+from moksori.train.vocoder import build as build_vocoder
 
 MEL = MelSpec(sample_rate=24_000, hop=240, n_fft=512, win=512, bins=20, fmin=40, fmax=8_000)
 UNITS, SPEAKERS = 8, ("aide", "heart", "f001")
 DENOISER = DenoiserConfig(network={"channels": 32, "hidden": 48, "layers": 2, "kernel": 5})
-VOCODER = VocoderConfig(network=IstftVocoderConfig(mel_bins=20, n_fft=512, channels=24, hidden=32, layers=2))
+VOCODER = VocoderConfig(network={"mel_bins": 20, "n_fft": 512, "channels": 24, "hidden": 32, "layers": 2})
 CONTENT = ContentConfig(network=HubertContentConfig(units=UNITS, width=32, layers=1, heads=2, front=16))
 ABOUT = """
 description: A voice for tests, 목소리
@@ -51,7 +52,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for step in (10, 20):
         torch.manual_seed(step)
         save(run / "denoiser", build(DENOISER, MEL.bins, UNITS, len(SPEAKERS)), DENOISER, step)
-        save(run / "vocoder", IstftVocoder(VOCODER.network), VOCODER, step)
+        save(run / "vocoder", build_vocoder(VOCODER), VOCODER, step)
         save(run / "content", HubertContent(CONTENT.network), CONTENT, step)
     torch.manual_seed(0)
     teacher = WhisperContent(WhisperConfig(width=UNITS, layers=1, heads=2)).eval()
@@ -88,7 +89,7 @@ def save(folder: Path, network: torch.nn.Module, config: object, step: int) -> N
     facts = {
         "mel": asdict(MEL),
         "units": {"dimension": UNITS},
-        "pitch": {"kind": "swift", "fmin": 50.0, "fmax": 1600.0, "threshold": 0.5},
+        "pitch": asdict(PitchSpec("swift", 50.0, 1600.0, 0.5, median=3)),
         "speakers": [{"name": name, **figures} for name in SPEAKERS],
         "statistics": {"mean": [-5.0] * MEL.bins, "deviation": [2.0] * MEL.bins},
     }
@@ -115,6 +116,10 @@ def test_a_voice_holds_what_the_run_and_about_say(voice: Path) -> None:
     assert [speaker["name"] for speaker in said["speakers"]] == ["heart", "aide"]
     assert (said["speakers"][0]["licence"], said["speakers"][1]["licence"]) == ("Apache-2.0", "")
     assert said["units"] == {"dimension": UNITS, "sample_rate": 16_000, "hop": 320, "context": 1.5}
+    assert said["pitch"] == {
+        "kind": "swift", "fmin": 50.0, "fmax": 1600.0, "threshold": 0.5,
+        "hop": 0.01, "decoder": "weighted", "median": 3, "mean": 1, "octave_guard": False,
+    }  # fmt: skip
     assert (said["denoiser"]["steps"], said["denoiser"]["sampler"]) == (6, "euler")
     # kernel 5 twice in the denoiser; kernel 5 twice before it; 3 and twice 7 in the vocoder
     assert (said["denoiser"]["context"], said["vocoder"]["context"]) == (2 * 2 + 2 * 2, 1 + 2 * 3)
@@ -252,6 +257,8 @@ def test_what_cannot_be_exported_is_said(run: Path, tmp_path: Path) -> None:
     known = facts.read_text(encoding="utf-8")
     facts.write_text(f"{known}content_sha256: {64 * '0'}\n", encoding="utf-8")
     refused(export(run, target), "content.onnx did not make the denoiser's data")
+    facts.write_text(known.replace("  median: 3\n", ""), encoding="utf-8")
+    refused(export(run, target), "another version of Moksori", "median", "svc-prepare again")
     facts.write_text(known, encoding="utf-8")
     shutil.copyfile(run / "graphs" / "pitch.onnx", run / "graphs" / "content.onnx")
     refused(export(run, target), "not a content graph")
