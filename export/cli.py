@@ -23,6 +23,9 @@ Examples:
   svc-export run/ content.onnx --content-only
   svc-export --pitch crepe
   svc-export --teacher facebook/hubert-base-ls960 --layer 9 content.onnx
+  svc-export my_voice/ other_voice/ --vocoder nsf_hifigan.oudep
+  svc-export run/ my_vocoder.oudep --openutau
+  svc-export --from diff_svc_model/ --content contentvec/ --layer 9 --vocoder nsf_hifigan.oudep my_voice/
   svc-export --inspect my_voice.zip
 """
 
@@ -55,14 +58,36 @@ Examples:
 @click.option("--zip", "as_zip", is_flag=True, help="Write VOICE.zip instead of a folder.")
 @click.option("--force", is_flag=True, help="Replace a voice that exists.")
 @click.option(
-    "--pitch", "tracker", metavar="NAME", help="Write the graph of crepe or crepe-tiny for svc-prepare, and exit."
+    "--pitch",
+    "tracker",
+    metavar="NAME",
+    help="Write the graph of crepe or crepe-tiny for svc-prepare, and exit; with --from, what the voice hears with.",
 )
 @click.option(
     "--teacher",
     metavar="DIR|HUB_ID",
     help="Write the content graph of a Whisper, HuBERT or ContentVec for svc-prepare, and exit.",
 )
-@click.option("--layer", type=click.IntRange(1), metavar="N", help="Of a HuBERT teacher.  [default: its last]")
+@click.option("--layer", type=click.IntRange(1), metavar="N", help="Of a HuBERT.  [default: its last]")
+@click.option(
+    "--vocoder",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="In place of the run's or voice's own: openvpi's model or its folder, .oudep, .onnx beside vocoder.yaml.",
+)
+@click.option(
+    "--openutau", is_flag=True, help="Write only the vocoder of RUN_DIR, for OpenUtau: a folder or an .oudep."
+)
+@click.option(
+    "--from",
+    "imported",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Make VOICE of a diff-svc model (model_ckpt_steps_N.ckpt, config.yaml); needs --content and --vocoder.",
+)
+@click.option(
+    "--content", metavar="NAME", help="Of --from: a graph, a voice, or a HuBERT or ContentVec by folder or hub id."
+)
 @click.option("--inspect", metavar="VOICE", help="Print what a voice is, check its files, and exit.")
 @click.version_option(package_name="moksori")
 def main(
@@ -79,6 +104,10 @@ def main(
     tracker: str | None,
     teacher: str | None,
     layer: int | None,
+    vocoder: Path | None,
+    openutau: bool,
+    imported: Path | None,
+    content: str | None,
     inspect: str | None,
 ) -> None:
     """Write the networks in RUN_DIR (trained by svc-train) as VOICE, a folder or .zip for svc-run.
@@ -90,7 +119,9 @@ def main(
     if inspect is not None:
         _inspect(inspect, console)
         return
-    if tracker is not None or teacher is not None:
+    if content is not None and imported is None:
+        raise OptionError("--content is for --from; a RUN_DIR has the content graph of its data")
+    if imported is None and (tracker is not None or teacher is not None):
         from moksori.export import extractors
 
         if voice is not None:
@@ -99,9 +130,21 @@ def main(
         _show([proof], console)
         console.print(f"{click.format_filename(proof.path)}", markup=False, highlight=False, soft_wrap=True)
         return
+    if imported is not None:
+        run_dir, voice = imported, _only_voice(run_dir, voice)
     if run_dir is None or voice is None:
         raise OptionError("name a RUN_DIR and a VOICE, as in: svc-export run/ my_voice/ (svc-export --help)")
-    if not run_dir.is_dir():
+    if openutau:
+        from moksori.export import vocoders
+
+        _show([vocoders.openutau(run_dir, voice, name, precision, force)], console)
+        return
+    if imported is None and vocoder is not None and not (run_dir / "denoiser").is_dir():
+        from moksori.export import vocoders
+
+        _show(vocoders.exchange(run_dir, voice, vocoder, precision, force), console)
+        return
+    if imported is None and not run_dir.is_dir():
         raise OptionError(f"{run_dir} is not a folder; name the RUN_DIR of svc-train")
     from moksori.export.graph import ExportError
     from moksori.export.voice import About, Choices, export_student, export_voice, precisions
@@ -119,16 +162,30 @@ def main(
         precision=precisions(precision),
         student=student,
         force=force,
+        vocoder=vocoder,
     )
     place = about_file or run_dir / "about.yaml"
     about = configs.load(place, About()) if about_file or place.exists() else About()
     with console.status("exporting and proving the graphs"):
-        exported = export_voice(run_dir, target, choices, about)
+        if imported is None:
+            exported = export_voice(run_dir, target, choices, about)
+        else:
+            from moksori.export import imports
+
+            hearing = imports.hearing(content, layer, tracker)
+            exported = imports.import_voice(imported, target, hearing, choices, about)
     _show(exported.proofs, console)
     size = sum(file.bytes for file in exported.manifest.files.values())
     console.print(
         f"{click.format_filename(target)}: {size / 1e6:.1f} MB", markup=False, highlight=False, soft_wrap=True
     )
+
+
+def _only_voice(first: Path | None, second: Path | None) -> Path:
+    """The one name that --from leaves to be said."""
+    if first is None or second is not None:
+        raise OptionError("--from makes one voice: name it, as in: svc-export --from diff_svc_model/ my_voice/ …")
+    return first
 
 
 def _show(proofs: list[Proof] | tuple[Proof, ...], console: Console) -> None:
@@ -158,7 +215,7 @@ def _inspect(voice: str, console: Console) -> None:
     for line in _description(said):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     table = Table()
-    for head in ("graph", "kind", "stored as", "bytes", "context", "largest error"):
+    for head in ("graph", "kind", "stored as", "bytes", "context", "error", "sha256"):
         table.add_column(head)
     for role, session in loaded.sessions.items():
         facts = session.metadata
@@ -171,9 +228,11 @@ def _inspect(voice: str, console: Console) -> None:
             f"{said.files[role].bytes:,}",
             context,
             error,
+            said.files[role].sha256[:8],
         )
     console.print(table)
-    console.print("every file is as voice.json describes it", highlight=False)
+    size = sum(file.bytes for file in said.files.values())
+    console.print(f"{size / 1e6:.1f} MB; every file is as voice.json describes it", highlight=False)
 
 
 def _description(said: Manifest) -> list[str]:
@@ -184,8 +243,10 @@ def _description(said: Manifest) -> list[str]:
         f"  audio     {mel.sample_rate} Hz, {mel.bins} mel bins every {mel.hop} samples",
         f"  content   {said.units.dimension} numbers every {milliseconds:g} ms",
         f"  pitch     {said.pitch.kind}, {said.pitch.fmin:g} to {said.pitch.fmax:g} Hz",
-        f"  denoiser  {flow.architecture}, {flow.prediction}, {flow.sampler} in {flow.steps} steps",
+        f"  denoiser  {flow.architecture}, {flow.prediction}, {flow.sampler} in {flow.steps} steps, "
+        f"noise {flow.noise_scale:g}",
         f"  vocoder   {said.vocoder.kind}",
+        f"  format    {said.format_version}",
         *(
             f"  speaker   {one.name}: {one.f0_low:.0f} to {one.f0_high:.0f} Hz, median {one.f0_median:.0f} Hz"
             + (f" ({one.licence})" if one.licence else "")

@@ -7,7 +7,7 @@ from pathlib import Path
 from moksori.export.content import ContentFacts, export_content
 from moksori.export.graph import ExportError, Proof
 from moksori.export.pitch import export_crepe
-from moksori.train import extractors, trackers
+from moksori.train import extractors, hubert_soft, trackers
 from moksori.train import teacher as teachers
 
 CONTEXT_SECONDS = 1.0  # that a unit should be given on each side in conversion
@@ -39,6 +39,8 @@ def teacher(source: str, layer: int | None, path: Path | None, precision: str = 
 
 
 def is_network(source: str) -> bool:
-    """Is this what ``teacher`` takes: a folder of transformers, or a hub id?"""
+    """Is this what ``teacher`` takes: a folder of transformers, a hub id, or the torch file of HuBERT-soft?"""
     place = Path(source)
-    return (place / "config.json").is_file() or (not place.exists() and bool(extractors.HUB_ID.fullmatch(source)))
+    if hubert_soft.is_file(source) or (place / "config.json").is_file():
+        return True
+    return not place.exists() and bool(extractors.HUB_ID.fullmatch(source))

@@ -55,6 +55,7 @@ class Proof:
     errors: Mapping[str, float]
     rounding: Mapping[str, float]
     lengths: tuple[Lengths, ...]
+    at_lengths: tuple[float, ...]  # largest error at each of them
     operators: tuple[str, ...]
     stored: storage.Stored
     load_seconds: float
@@ -127,6 +128,7 @@ def seal(
         errors=evidence.errors,
         rounding=rounding or {},
         lengths=spec.unseen,
+        at_lengths=evidence.at_lengths,
         operators=used,
         stored=stored,
         load_seconds=evidence.load_seconds,

@@ -12,6 +12,7 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 
+from moksori.benchmarks import parity
 from moksori.export import run as runs
 from moksori.export.cli import main
 from moksori.export.content import ContentFacts, export_content
@@ -275,3 +276,17 @@ def test_help_shows_an_example() -> None:
     result = export("--help")
     assert result.exit_code == 0
     assert "svc-export run/ my_voice/" in result.output
+
+
+def test_the_parity_table_has_every_graph(trained: Path, tmp_path: Path) -> None:
+    arguments = [str(trained), "--precisions", "int8", "--out", str(tmp_path / "parity")]
+    result = CliRunner().invoke(parity.main, arguments)
+    assert result.exit_code == 0, result.output
+    graphs = json.loads((tmp_path / "parity.json").read_text(encoding="utf-8"))["graphs"]
+    assert [one["graph"] for one in graphs] == ["content", "condition", "denoiser", "vocoder"]
+    for one in graphs:
+        assert one["stored"] == "int8" and len(one["millionths"]) == len(one["lengths"]) == 3
+        assert 0 < max(one["millionths"]) < 100 and 1e-4 < one["rounding"] < 0.2
+    text = (tmp_path / "parity.md").read_text(encoding="utf-8")
+    assert text.count("| int8 |") == 4
+    refused(CliRunner().invoke(parity.main, []), "name a RUN_DIR of svc-train, or add --real-size")

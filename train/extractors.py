@@ -15,6 +15,7 @@ from moksori.train import features, trackers
 
 HUB_ID = re.compile(r"[\w-]+/[\w.-]+")
 UNITS_PER_SECOND = 50
+TORCH_FILES = (".pt", ".pth")  # as HuBERT-soft is published
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ def place(name: str) -> Path:
     folder = Path(name)
     weights = folder / "model.safetensors"
     text = name
-    if folder.is_dir():
+    if folder.exists():
         status = weights.stat() if weights.is_file() else folder.stat()
         text = f"{folder.resolve()}, {status.st_size}, {status.st_mtime_ns}"
     stem = re.sub(r"[^A-Za-z0-9]+", "-", folder.name).strip("-") or "network"
@@ -80,6 +81,8 @@ def _content_path(name: str) -> Path:
     given = Path(name)
     if given.is_file() and given.suffix == ".zip":
         return _of_voice(given)
+    if given.is_file() and given.suffix in TORCH_FILES:
+        return _made(name)
     if given.is_file() or given.suffix == ".onnx":
         return given
     if given.is_dir() and (given / manifest.FILE).is_file():
@@ -87,10 +90,14 @@ def _content_path(name: str) -> Path:
     if not given.exists() and name in library.installed():
         return _of_voice(library.installed()[name])
     if (given / "config.json").is_file() or (not given.exists() and HUB_ID.fullmatch(name)):
-        if not place(name).is_file():
-            trackers.export("--teacher", name)
-        return place(name)
+        return _made(name)
     raise OptionError(f"{name} is no content graph, voice, or network of transformers (a folder with config.json)")
+
+
+def _made(name: str) -> Path:
+    if not place(name).is_file():
+        trackers.export("--teacher", name)
+    return place(name)
 
 
 def _of_voice(path: Path) -> Path:

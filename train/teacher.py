@@ -19,6 +19,7 @@ from transformers.utils import cached_file
 from moksori.models.hubert import HubertTeacher
 from moksori.models.whisper import MAX_UNITS, WhisperConfig, WhisperContent
 from moksori.runtime.errors import MoksoriError
+from moksori.train import hubert_soft
 
 SAFE, OLD = "model.safetensors", "pytorch_model.bin"
 HUB: Mapping[type[Exception], str] = {  # the first that fits
@@ -41,15 +42,21 @@ class Teacher:
 
 
 def load(source: str, layer: int | None = None) -> Teacher:
-    """A Whisper, HuBERT or ContentVec in transformers' format.
+    """A Whisper, HuBERT or ContentVec in transformers' format, or HuBERT-soft as its authors publish it.
 
     Args:
-        source: a local folder (config.json and model.safetensors) or a hub id.
+        source: a local folder (config.json and model.safetensors), a hub id, or the torch file of HuBERT-soft.
         layer: of a HuBERT, counted from 1; by default its last. ContentVec's layer 9 is taken through its final
             projection, as models of the first version expect.
     Raises:
         MoksoriError: it cannot be found or read, or is of another kind.
     """
+    if hubert_soft.is_file(source):
+        if layer is not None:
+            raise MoksoriError("a layer can be chosen of HuBERT and ContentVec only; HuBERT-soft has its own head")
+        network = hubert_soft.network(Path(source))
+        assert network.projection is not None
+        return Teacher(network, "hubert", network.projection.out_features, None)
     try:
         config = AutoConfig.from_pretrained(source)
         weights = _weights(source)

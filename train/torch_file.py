@@ -1,4 +1,4 @@
-"""Torch files that others made, read with ``weights_only``: tensors and plain values, and nothing in them is ever run."""
+"""Torch files that others made, read with ``weights_only``: tensors and plain values, and nothing in them is run."""
 
 from __future__ import annotations
 
@@ -27,8 +27,10 @@ def read(path: Path, kind: str) -> Any:
     except pickle.UnpicklingError as error:
         wanted = re.search(r"GLOBAL ([\w.]+)|[Uu]nsupported (?:global|class) ([\w.]+)", str(error))
         name = next((group for group in wanted.groups() if group), None) if wanted else None
+        if name is None:
+            raise MoksoriError(f"{path} is damaged or no torch file of weights; get it again") from None
         raise MoksoriError(
-            f"{path} wants to run {name or 'code'} when it is opened, which no weights need; do not use this file"
+            f"{path} wants to run {name} when it is opened, which no weights need; do not use this file"
         ) from None
     except Exception as error:  # torch's reader fails in many ways on damaged files
         reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
