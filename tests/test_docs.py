@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import re
 import shlex
+from collections import Counter
 from configparser import ConfigParser
 from pathlib import Path
 
@@ -14,12 +15,18 @@ from click.testing import CliRunner
 
 ROOT = Path(__file__).resolve().parent.parent
 PLACES = ("*.md", "docs/**/*.md", "tests/data/*.md", "voices/demo/*.md", "train/recipes/**/*.md")
+READMES = (ROOT / "README.md", ROOT / "README.ko.md")
 DOCUMENTS = sorted(document for place in PLACES for document in ROOT.glob(place))
 FENCE = re.compile(r"^```[a-z]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 CODE = re.compile(r"`([^`\n]+)`")
 LINK = re.compile(r"\]\(([^)#\s]+)")
 TARGET = re.compile(r"^([a-z-]+):.*## ", re.MULTILINE)
 PATH = re.compile(r"[\w./-]+/[\w-]+\.\w+")
+BLOCK = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+HEADING = re.compile(r"^#+(?= )", re.MULTILINE)
+FIGURE = re.compile(r"(?<![A-Za-z0-9_.,-])\d+(?:[.,]\d+)*(?![A-Za-z0-9_])")
+TABLE = re.compile(r"(?:^\|.*\n)+", re.MULTILINE)
+MODULE = re.compile(r"python -m moksori\.[\w.]+(?: .*)?")
 FOLDERS = ("runtime", "train", "export", "models", "voices", "benchmarks", "tests", "docs", ".ci")
 
 
@@ -58,6 +65,25 @@ def command_lines() -> list[str]:
     return sorted({line for line in lines if line.split()[0] in entry_points()})
 
 
+def readme_modules() -> list[str]:
+    return sorted({text for document in READMES for text in quoted(document) if MODULE.fullmatch(text)})
+
+
+def shape(text: str) -> dict[str, object]:
+    """Return of a README without its blocks what a translation keeps; figures and code may change their order."""
+    tables: list[str] = TABLE.findall(text)
+    names = {document.name for document in READMES}
+    return {
+        "sections": HEADING.findall(text),
+        "bullets": len(re.findall(r"^- ", text, re.MULTILINE)),
+        "rows": [table.count("\n") for table in tables],
+        "figures of the tables": [[FIGURE.findall(row) for row in table.splitlines()] for table in tables],
+        "figures": Counter(FIGURE.findall(text)),
+        "code": Counter(CODE.findall(text)),
+        "links": Counter(link for link in LINK.findall(text) if link not in names),
+    }
+
+
 def parse(words: list[str]) -> None:
     """Parse one command line as click would, but let the files it names be absent."""
     current, arguments = command(words[0]), words[1:]
@@ -80,6 +106,30 @@ def parse(words: list[str]) -> None:
 @pytest.mark.parametrize("line", command_lines())
 def test_command_lines_parse(line: str) -> None:
     parse(shlex.split(line, comments=True))
+
+
+@pytest.mark.parametrize("line", readme_modules())
+def test_the_readmes_modules_parse(line: str) -> None:
+    name, *arguments = shlex.split(line)[2:]
+    run = importlib.import_module(name).main
+    with click.Context(run, info_name=name) as context:
+        _, rest, _ = run.make_parser(context).parse_args(arguments)
+    assert rest == []
+
+
+def test_the_readmes_are_equal() -> None:
+    """What no language changes is the same in both: blocks, figures, code, links, sections and rows."""
+    english, korean = (text.read_text(encoding="utf-8") for text in READMES)
+    assert BLOCK.findall(english) == BLOCK.findall(korean)
+    shapes = [shape(BLOCK.sub("", text)) for text in (english, korean)]
+    for what in shapes[0]:
+        assert shapes[0][what] == shapes[1][what], what
+
+
+def test_the_readmes_link_to_each_other() -> None:
+    for one, other in (READMES, READMES[::-1]):
+        head = one.read_text(encoding="utf-8").split("\n## ")[0]
+        assert f"]({other.name})" in head, one.name
 
 
 def test_the_readme_shows_every_command() -> None:
