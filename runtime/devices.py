@@ -27,6 +27,9 @@ FULL = re.compile(
     r"out of memory|fail\w* to allocate|bad.?alloc|not enough memory|OutOfMemory|E_OUTOFMEMORY|8007000E|ALLOC_FAILED",
     re.IGNORECASE,
 )
+# What DirectML's errors hold when no graphics card here will do: DXGI_ERROR_NOT_FOUND and _UNSUPPORTED, E_NOTIMPL.
+UNSUPPORTED = re.compile(r"887A0002|887A0004|80004001", re.IGNORECASE)
+NO_ADAPTER = "DirectML finds no graphics card that it can use (is its driver installed?)"
 
 
 @dataclass(frozen=True)
@@ -159,7 +162,8 @@ def _try_open(source: str | bytes, device: Device, threads: int, spin: bool) -> 
             providers = backend.configure(options, device)
             raw = onnxruntime.InferenceSession(source, options, providers=providers, enable_fallback=0)
     except Exception as error:
-        return None, ort.first_line(error)
+        reason = ort.first_line(error)
+        return None, NO_ADAPTER if device.kind == "directml" and UNSUPPORTED.search(reason) else reason
     if raw.get_providers()[0] != backend.provider:  # one that failed to load is left out without an error
         return None, f"onnxruntime could not start {backend.provider} (is its driver installed?)"
     return raw, ""

@@ -65,8 +65,8 @@ def spectrum(frames: Array, spec: mel.MelSpec) -> Array:
     """Unit-power spectra of windowed frames [T, n_fft] -> [T, 2, K] (real, imaginary)."""
     window = mel.hann(spec.win, spec.n_fft)
     scale = 1 / np.sqrt((window.astype(np.float64) ** 2).sum())
-    transform = np.fft.rfft(frames * window, axis=-1) * scale
-    return np.stack([transform.real, transform.imag], axis=-2).astype(np.float32)
+    transform = np.fft.rfft(frames * window, axis=-1)
+    return (np.stack([transform.real, transform.imag], axis=-2) * scale).astype(np.float32)
 
 
 def overlap_add(spectra: Array, spec: mel.MelSpec) -> tuple[Array, Array]:
@@ -77,7 +77,8 @@ def overlap_add(spectra: Array, spec: mel.MelSpec) -> tuple[Array, Array]:
         signal (Griffin & Lim 1984, eq. 6), and both can be added across chunks.
     """
     window = mel.hann(spec.win, spec.n_fft)
-    frames = np.fft.irfft(spectra[:, 0] + 1j * spectra[:, 1], n=spec.n_fft, axis=-1) * window
+    joined = np.stack([spectra[:, 0], spectra[:, 1]], axis=-1).view(np.complex64)[..., 0]
+    frames = np.fft.irfft(joined, n=spec.n_fft, axis=-1) * window
     total = np.zeros((2, (len(frames) - 1) * spec.hop + spec.n_fft))
     squared = window.astype(np.float64) ** 2
     for index, frame in enumerate(frames):

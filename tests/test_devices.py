@@ -254,6 +254,24 @@ def test_a_device_that_fails_to_open_falls_back_with_its_reason(
     )
 
 
+@pytest.mark.parametrize("code", ["887A0002", "887A0004", "80004001"])
+def test_directml_without_a_usable_adapter_says_so_in_plain_words(
+    content: bytes, monkeypatch: pytest.MonkeyPatch, code: str
+) -> None:
+    """Its own words hold source lines and thread numbers, which differ from graph to graph."""
+
+    def fail(options: Any, device: Device) -> list[str]:
+        raise RuntimeError(f"dml_provider_factory.cc(510)!00006FFF: (caller: 00006FFF) Exception(2) tid(128) {code}")
+
+    backend = Backend("DmlExecutionProvider", lambda: [], fail, threading.Lock)
+    monkeypatch.setattr(devices, "BACKENDS", {"directml": backend, "cpu": devices.BACKENDS["cpu"]})
+    adapter = Device("directml", 0, "default adapter")
+    assert devices.open_session(content, adapter, 1, "the pitch graph").notice == (
+        "the pitch graph runs on the CPU, not on directml:0 (default adapter): "
+        "DirectML finds no graphics card that it can use (is its driver installed?)"
+    )
+
+
 def test_a_damaged_graph_is_not_the_devices_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     pretend(monkeypatch, "CUDAExecutionProvider", [GPU], ["CPUExecutionProvider"])
     for device in (GPU, devices.cpu()):
