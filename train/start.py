@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from moksori.runtime.errors import OptionError
 from moksori.runtime.mel import MelSpec
 from moksori.train import checkpoint, published, shipped, synthesis
 from moksori.train import config as configs
+from moksori.train.synthesis import Start
 
 if TYPE_CHECKING:
     from moksori.train.vocoder import VocoderConfig
-
-
-@dataclass(frozen=True)
-class Start:
-    """A trained vocoder: ``network`` is its architecture's config, ``mel`` what it hears."""
-
-    architecture: str
-    network: Any
-    mel: MelSpec
-    state: dict[str, Tensor]
 
 
 def read(source: str) -> Start:
@@ -41,8 +30,7 @@ def read(source: str) -> Start:
     file = path if path.suffix == ".safetensors" else checkpoint.chosen(folder)
     if file is not None:
         return _trained(file, folder)
-    found_in = shipped.read(source)
-    return Start(found_in.architecture, found_in.network, found_in.mel, found_in.state)
+    return shipped.read(source)
 
 
 def fitted(config: VocoderConfig, spec: MelSpec) -> VocoderConfig:

@@ -35,6 +35,16 @@ class Architecture:
     synthesise: Callable[[nn.Module, dict[str, Tensor], MelSpec], Tensor]  # audio [B, T·hop]
 
 
+@dataclass(frozen=True)
+class Start:
+    """A trained vocoder to begin with: ``network`` is its architecture's config, ``mel`` what it hears."""
+
+    architecture: str
+    network: Any
+    mel: MelSpec
+    state: dict[str, Tensor]
+
+
 def architecture(name: str) -> Architecture:
     if name not in ARCHITECTURES:
         raise OptionError(f"architecture must be one of {', '.join(ARCHITECTURES)}, not '{name}'")
