@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,9 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from moksori.export.graph import Axis, GraphSpec, Lengths, Port, Proof, write
-from moksori.runtime import content
+from moksori.models.convnext_content import ConvNeXtContentConfig
+from moksori.runtime import content, manifest
+from moksori.runtime.manifest import UnitSpec
+from moksori.train.content import ContentConfig, shape
 
 SHORTEST = content.MINIMUM // content.UNIT_HOP  # units; the front ends mirror audio at both ends
+USUAL_CONTEXT = 1.0  # seconds to either side, for networks that listen to all they are given
 
 
 @dataclass(frozen=True)
@@ -21,6 +26,7 @@ class ContentFacts:
     Attributes:
         kind: architecture, such as "whisper" or "hubert".
         context: seconds of audio to either side that a unit should be given.
+        lookahead: seconds after its end that it depends on at all, or None when that is all there is.
         longest: largest number of units in one call, or None when there is no limit.
     """
 
@@ -28,6 +34,7 @@ class ContentFacts:
     dimension: int
     context: float
     longest: int | None = None
+    lookahead: float | None = None
     licence: str = ""
     credit: str = ""
 
@@ -39,6 +46,21 @@ def export_content(network: nn.Module, facts: ContentFacts, path: Path, precisio
         ExportError: the graph differs from the network.
     """
     return write(network, content_spec(facts), path, precision)
+
+
+def student_facts(config: ContentConfig) -> ContentFacts:
+    """What a content network trained here is."""
+    network = shape(config)
+    if isinstance(network, ConvNeXtContentConfig):
+        return ContentFacts(config.architecture, network.units, network.context, lookahead=network.lookahead)
+    return ContentFacts(config.architecture, network.units, USUAL_CONTEXT)
+
+
+def unit_spec(said: Mapping[str, str], dimension: int) -> UnitSpec:
+    """What voice.json says of a content graph with the metadata ``said``."""
+    context = float(said.get("context") or USUAL_CONTEXT)
+    lookahead = float(said.get("lookahead") or manifest.FAR)
+    return UnitSpec(dimension, content.RATE, content.UNIT_HOP, context, lookahead)
 
 
 def content_spec(facts: ContentFacts) -> GraphSpec:
@@ -54,6 +76,7 @@ def content_spec(facts: ContentFacts) -> GraphSpec:
             "hop": str(content.UNIT_HOP),
             "dimension": str(facts.dimension),
             "context": f"{facts.context:g}",
+            "lookahead": "" if facts.lookahead is None else f"{facts.lookahead:g}",
             "longest": str(facts.longest or ""),
             "licence": facts.licence,
             "credit": facts.credit,

@@ -11,10 +11,10 @@ import torch
 from torch import nn
 
 from moksori.export.spec import ExportError
-from moksori.models.hubert import HubertContent
 from moksori.runtime.mel import MelSpec
 from moksori.train import checkpoint
 from moksori.train import config as configs
+from moksori.train import content as content_training
 from moksori.train import denoiser as denoiser_training
 from moksori.train import vocoder as vocoder_training
 from moksori.train.content import ContentConfig
@@ -68,7 +68,7 @@ def vocoder(run: Path) -> Trained:
 def content(run: Path) -> Trained:
     """The content network trained in a run; raises as ``denoiser`` does."""
     config = configs.load(_folder(run, "content") / "config.yaml", ContentConfig())
-    return _trained(run, "content", HubertContent(config.network), config)
+    return _trained(run, "content", content_training.build(config), config)
 
 
 def keep_speakers(network: nn.Module, known: Sequence[str], wanted: Sequence[str]) -> None:

@@ -59,11 +59,7 @@ class WhisperLogMel(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        time = torch.arange(N_FFT, dtype=torch.float64)
-        angle = 2 * math.pi * torch.outer(torch.arange(N_FFT // 2 + 1, dtype=torch.float64), time) / N_FFT
-        window = torch.hann_window(N_FFT, periodic=True, dtype=torch.float64)
-        basis = torch.cat([torch.cos(angle), -torch.sin(angle)]) * window
-        self.register_buffer("basis", basis[:, None].float(), persistent=False)
+        self.register_buffer("basis", spectrum_basis(), persistent=False)
         self.register_buffer("filters", slaney_filters(RATE, N_FFT, MEL_BINS), persistent=False)
 
     def forward(self, audio: Tensor) -> Tensor:
@@ -107,6 +103,15 @@ class Attention(nn.Module):
 
     def _split(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+
+def spectrum_basis() -> Tensor:
+    """Filters [2·201, 1, 400] of a convolution that gives the real, then the imaginary parts under Hann's window."""
+    time = torch.arange(N_FFT, dtype=torch.float64)
+    angle = 2 * math.pi * torch.outer(torch.arange(N_FFT // 2 + 1, dtype=torch.float64), time) / N_FFT
+    window = torch.hann_window(N_FFT, periodic=True, dtype=torch.float64)
+    basis = torch.cat([torch.cos(angle), -torch.sin(angle)]) * window
+    return basis[:, None].float()
 
 
 def slaney_filters(rate: int, n_fft: int, bins: int) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import soxr
@@ -12,16 +13,27 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.tensorboard import SummaryWriter
 
+from moksori.models.convnext_content import ConvNeXtContent, ConvNeXtContentConfig
 from moksori.models.hubert import HubertContent, HubertContentConfig
 from moksori.runtime import content
+from moksori.runtime.errors import OptionError
+from moksori.train import config as configs
 from moksori.train import dataset, perturb
+from moksori.train.checkpoint import Ranking
 from moksori.train.dataset import Crop, PreparedData, Share
 from moksori.train.loop import LoopConfig
+
+ARCHITECTURES: dict[str, tuple[type[Any], type[nn.Module]]] = {
+    "convnext": (ConvNeXtContentConfig, ConvNeXtContent),
+    "hubert": (HubertContentConfig, HubertContent),
+}
+GAIN_DB = (-18.0, 6.0)  # of altered audio: people record at any level
 
 
 @dataclass(frozen=True)
 class ContentConfig:
-    network: HubertContentConfig = field(default_factory=HubertContentConfig)
+    architecture: str = "convnext"
+    network: dict[str, Any] = field(default_factory=dict)  # what differs from the architecture's own defaults
     loop: LoopConfig = field(default_factory=lambda: LoopConfig(learning_rate=5e-4, warmup=500))
     batch: int = 8
     seconds: float = 4.0
@@ -34,11 +46,13 @@ class ContentTask:
 
     adversary: nn.Module | None = None
     trivial: float | None = None
+    ranking: Ranking | None = Ranking("validation/altered_loss")
+    begun = False
 
     def __init__(self, data: PreparedData, config: ContentConfig) -> None:
         data.require_units()
         self.data, self.config = data, config
-        self.network: nn.Module = HubertContent(config.network)
+        self.network = build(config)
         self.count = int(config.seconds * content.RATE) // content.UNIT_HOP
 
     def batches(self, share: Share, device: torch.device) -> Generator[dict[str, Tensor]]:
@@ -85,7 +99,9 @@ class ContentTask:
         for crop, seed, change in zip(crops, seeds, altered, strict=True):
             heard, ratio = soxr.resample(crop.audio, self.data.spec.sample_rate, content.RATE), 1.0
             if change:
-                heard, ratio = perturb.altered(heard, np.random.default_rng(seed))
+                rng = np.random.default_rng(seed)
+                heard, ratio = perturb.altered(heard, rng)
+                heard = heard * np.float32(10 ** (rng.uniform(*GAIN_DB) / 20))
             audio.append(np.pad(heard, (0, max(0, samples - len(heard))))[:samples])
             position.append((np.arange(self.count) + 0.5) / ratio - 0.5)
         return {
@@ -96,8 +112,26 @@ class ContentTask:
 
 
 def fitted(config: ContentConfig, data: PreparedData) -> ContentConfig:
-    """``config`` with the width of the units that the data holds."""
-    return replace(config, network=replace(config.network, units=data.unit_dimension))
+    """``config`` with its network written out, as wide as the units that the data holds; raises as ``shape`` does."""
+    return replace(config, network=configs.plain(replace(shape(config), units=data.unit_dimension)))
+
+
+def shape(config: ContentConfig) -> Any:
+    """The network's config.
+
+    Raises:
+        OptionError: an unknown architecture, or a key that it does not have.
+    """
+    if config.architecture not in ARCHITECTURES:
+        raise OptionError(f"architecture must be one of {', '.join(ARCHITECTURES)}, not '{config.architecture}'")
+    kind, _ = ARCHITECTURES[config.architecture]
+    return configs.overlay(kind(), config.network, "network")
+
+
+def build(config: ContentConfig) -> nn.Module:
+    """The network of a config that ``fitted`` has written out."""
+    _, network = ARCHITECTURES[config.architecture]
+    return network(shape(config))
 
 
 def resample_units(units: Tensor, position: Tensor) -> Tensor:
