@@ -28,8 +28,8 @@ Said = Callable[[str], None]
 
 SYNTHETIC = CLIP.with_name("sinsy_f001.flac")
 PEER = "torchcrepe full, 5 ms"
-DEFAULT = "SwiftF0, octave guard"  # what svc-prepare takes when nothing is said
-KINDS = {"swift": "swift", "crepe-tiny": "crepe", "crepe": "crepe"}
+DEFAULT = "SwiftF0, Viterbi"  # what svc-prepare takes when nothing is said
+KINDS = {"swift": "swift_scores", "crepe-tiny": "crepe", "crepe": "crepe"}
 GRAPHS = {"swift": "pitch-swift.onnx", "crepe-tiny": "pitch-crepe-tiny.onnx", "crepe": "pitch-crepe.onnx"}
 TELL_EVERY = 4  # batches of torchcrepe
 
@@ -43,7 +43,7 @@ class Variant:
 
 
 NAMES = {"SwiftF0": "swift", "CREPE tiny": "crepe-tiny", "CREPE full": "crepe"}
-TIMED = {name: Variant(graph, pitch.DEFAULTS[KINDS[graph]]) for name, graph in NAMES.items()} | {
+TIMED = {name: Variant(graph, pitch.TRACKERS[KINDS[graph]].options) for name, graph in NAMES.items()} | {
     "CREPE tiny, 5 ms": Variant("crepe-tiny", Options(hop=0.005, decoder="viterbi")),
     "CREPE full, 5 ms": Variant("crepe", Options(hop=0.005, decoder="viterbi")),
 }
@@ -57,7 +57,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "Viterbi, guard": {"decoder": "viterbi", "octave_guard": True},
     "Viterbi, 5 ms": {"decoder": "viterbi", "hop": 0.005},
 }
-CREPE_ONLY = {"decoder", "hop"}
+CREPE_ONLY = {"hop"}
 
 EXAMPLES = """\b
 Examples:
@@ -170,7 +170,7 @@ def accuracy(
     for name, graph in NAMES.items():
         for label, changes in CHANGES.items():
             if graph in kept and not (graph == "swift" and CREPE_ONLY & set(changes)):
-                threshold = pitch.DEFAULTS[KINDS[graph]].threshold
+                threshold = pitch.TRACKERS[KINDS[graph]].options.threshold
                 tracker = _tracker(kept[graph], Variant(graph, Options(threshold=threshold, **changes)))
                 trackers[f"{name}, {label}"] = tracker.track, threshold
     if peers:

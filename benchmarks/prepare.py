@@ -65,8 +65,10 @@ class Plan:
     "--stages", "stage_seconds", multiple=True, default=(102.0, 7200.0), type=float, show_default=True,
     help="Seconds of audio to time the stages on."
 )  # fmt: skip
-@click.option("--jobs", type=click.IntRange(1), default=2, show_default=True)
-@click.option("--folder", type=click.Path(path_type=Path), default=record.RESULTS, show_default=True)
+@click.option("--jobs", type=click.IntRange(1), default=2, show_default=True, help="As for svc-prepare.")
+@click.option(
+    "--folder", type=click.Path(path_type=Path), default=record.RESULTS, show_default=True, help="Of the JSON files."
+)
 def main(
     parts: tuple[str, ...], kills: int, long_seconds: float, stage_seconds: tuple[float, ...], jobs: int, folder: Path
 ) -> None:
@@ -83,20 +85,22 @@ def main(
 
 
 def messy(plan: Plan) -> dict[str, Any]:
-    """Prepare a messy folder twice: seconds, bytes by product, and what was skipped."""
+    """Prepare a messy folder with a long file in it twice: seconds, bytes by product, and what was skipped."""
     source, target, options = plan.work / "messy", plan.work / "data", ("--jobs", str(plan.jobs))
     build(source)
+    loop(source / "bob" / "rehearsal.flac", plan.long_seconds)
     first, said = prepare(source, target, *options)
     before = digest(target)
     second, again = prepare(source, target, *options)
     data = read_json(target / "data.json")
     seconds = sum(piece["seconds"] for piece in data["slices"])
     return {
-        "files": len(FILES) + 2,
+        "files": len(FILES) + 3,
         "slices": len(data["slices"]),
         "audio_seconds": seconds,
         "skipped": [line.rpartition("/")[2] for line in said if line.startswith("skipped: ")],
         "seconds": first["seconds"],
+        "peak_memory_mb": first["peak_memory_mb"],
         "second_run_seconds": second["seconds"],
         "second_run_did_nothing": any("nothing to do" in line for line in again) and digest(target) == before,
         "bytes": data["bytes"],

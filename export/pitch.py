@@ -9,16 +9,15 @@ from pathlib import Path
 import numpy as np
 import onnx
 import torch
-from onnx import ModelProto, TensorProto, numpy_helper
+from onnx import ModelProto, NodeProto, TensorProto
 from torch import Tensor
 
 from moksori.export import proof
 from moksori.export.graph import Axis, ExportError, GraphSpec, Lengths, Port, Proof, seal, write
 from moksori.models import crepe
+from moksori.runtime import swift
 
-SWIFT_HOP = 256  # samples
 SWIFT_REACH = 2815  # samples of 16 kHz audio that a frame hears on each side
-SWIFT_FMIN, SWIFT_FMAX = 46.875, 2093.75  # Hz, all that SwiftF0 knows
 
 
 def export_crepe(capacity: str, path: Path, precision: str = "fp32") -> Proof:
@@ -31,23 +30,26 @@ def export_crepe(capacity: str, path: Path, precision: str = "fp32") -> Proof:
 
 
 def export_swift(path: Path) -> Proof:
-    """SwiftF0 (Nieradzik, arXiv:2508.18440): audio [1, n] -> f0 [1, F] in Hz and confidence [1, F].
+    """SwiftF0 (Nieradzik, arXiv:2508.18440): audio [1, n] -> scores [1, F, 95] of its bins and confidence [1, F].
 
-    F = max(1, n // 256). Its pitch range becomes fixed to everything it knows, and its last step, a softmax over
-    neighbouring bins, is computed in float32 instead of float64, which DirectML lacks.
+    F = max(1, n // 256). The graph ends before it would choose among the bins of a frame, which runtime/swift.py does.
 
     Raises:
         ExportError: swift-f0 is not installed, or the graph is not equal to the original.
     """
-    original = _package("swift_f0", "pip install swift-f0") / "model.onnx"
-    session = proof.open_session(original.read_bytes())
+    original = onnx.load(_package("swift_f0", "pip install swift-f0") / "model.onnx")
+    # Both are masked where they leave the range asked for: what is masked is wanted.
+    masked = [node.input[1] for node in original.graph.node if node.op_type == "Where"]
+    whole = ModelProto()
+    whole.CopyFrom(original)
+    whole.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in masked)
+    session = proof.open_session(whole.SerializeToString())
 
     def reference(inputs: Sequence[Tensor]) -> Sequence[proof.Array]:
-        limits = {"fmin": np.array(SWIFT_FMIN, np.float32), "fmax": np.array(SWIFT_FMAX, np.float32)}
-        f0, confidence = session.run(["pitch", "confidence"], {"audio": inputs[0].numpy(), **limits})
-        return [f0.astype(np.float32), confidence]
+        limits = {"fmin": np.array(swift.FMIN, np.float32), "fmax": np.array(swift.FMAX, np.float32)}
+        return list(session.run(masked, {"audio": inputs[0].numpy(), **limits}))
 
-    return seal(_plain_swift(onnx.load(original)), reference, _swift_spec(), path)
+    return seal(_undecoded(original, masked), reference, _swift_spec(), path)
 
 
 def load_crepe(capacity: str) -> crepe.Crepe:
@@ -82,9 +84,9 @@ def _crepe_spec(capacity: str) -> GraphSpec:
 def _swift_spec() -> GraphSpec:
     return GraphSpec(
         role="pitch",
-        kind="swift",
+        kind="swift_scores",
         inputs=(Port("audio", (1, "samples")),),
-        outputs=(Port("f0", (1, "frames")), Port("confidence", (1, "frames"))),
+        outputs=(Port("scores", (1, "frames", swift.BINS)), Port("confidence", (1, "frames"))),
         axes=(
             Axis("samples", traced=16_000, unseen=(1_000, 4_099, 40_000)),
             Axis("frames", traced=62, unseen=(3, 16, 156)),
@@ -92,38 +94,38 @@ def _swift_spec() -> GraphSpec:
         draw=_draw_audio,
         metadata={
             "sample_rate": "16000",
-            "hop": str(SWIFT_HOP),
+            "hop": str(swift.HOP),
             "context": str(SWIFT_REACH),
-            "fmin": str(SWIFT_FMIN),
-            "fmax": str(SWIFT_FMAX),
+            "fmin": str(swift.FMIN),
+            "fmax": str(swift.FMAX),
             "licence": "MIT",
             "credit": "SwiftF0 by Lars Nieradzik",
         },
     )
 
 
-def _plain_swift(model: ModelProto) -> ModelProto:
-    """SwiftF0 with its range as constants, our output names, and float32 throughout."""
-    graph = model.graph
+def _undecoded(original: ModelProto, answers: Sequence[str]) -> ModelProto:
+    """SwiftF0 from audio to ``answers``, which get the names and shapes of _swift_spec."""
+    spec = _swift_spec()
+    outputs = [onnx.helper.make_tensor_value_info(port.name, TensorProto.FLOAT, port.axes) for port in spec.outputs]
+    names = dict(zip(answers, (port.name for port in spec.outputs), strict=True))
+    wanted = set(answers)
+    nodes: list[NodeProto] = []
+    for node in reversed(original.graph.node):  # they lie in the order in which they run
+        if wanted.intersection(node.output):
+            wanted.update(node.input)
+            nodes.insert(0, node)
+    graph = onnx.helper.make_graph(
+        nodes,
+        "pitch",
+        [value for value in original.graph.input if value.name in wanted],
+        outputs,
+        [tensor for tensor in original.graph.initializer if tensor.name in wanted],
+    )
     for node in graph.node:
-        node.output[:] = ["f0" if name == "pitch" else name for name in node.output]
-        for attribute in node.attribute:
-            if node.op_type == "Cast" and attribute.name == "to" and attribute.i == TensorProto.DOUBLE:
-                attribute.i = TensorProto.FLOAT
-    for tensor in graph.initializer:
-        if tensor.data_type == TensorProto.DOUBLE:
-            tensor.CopyFrom(
-                numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float32), tensor.name)
-            )
-    audio = next(value for value in graph.input if value.name == "audio")
-    del graph.input[:]
-    graph.input.append(audio)
-    for name, hertz in (("fmin", SWIFT_FMIN), ("fmax", SWIFT_FMAX)):
-        graph.initializer.append(numpy_helper.from_array(np.array(hertz, np.float32), name))
-    for value in graph.output:
-        value.name = "f0" if value.name == "pitch" else value.name
-        value.type.tensor_type.elem_type = TensorProto.FLOAT
-    return model
+        node.input[:] = [names.get(name, name) for name in node.input]
+        node.output[:] = [names.get(name, name) for name in node.output]
+    return onnx.helper.make_model(graph, opset_imports=original.opset_import, ir_version=original.ir_version)
 
 
 def _draw_audio(lengths: Lengths, generator: torch.Generator) -> tuple[Tensor, ...]:

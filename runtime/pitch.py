@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from moksori.runtime import crepe
+from moksori.runtime import crepe, swift
 from moksori.runtime.crepe import Session
 from moksori.runtime.errors import OptionError
+from moksori.runtime.ports import Interface, Tensor
 
 Array = NDArray[np.float32]
 
 RATE = 16_000  # Hz, what every tracker hears
 SILENCE_PEAK = 1e-3  # full scale; below it a tracker sees only its own floor and answers at random
-SWIFT_HOP = 256  # samples, 16 ms
 SHORTEST = 1024  # samples; less is padded
 NEIGHBOURHOOD = 0.1  # seconds on each side that say in which octave a frame is
 ASTRAY = 200.0  # cents; a jump that misses the octave by more is no octave error
+GRID = 1.0  # cents between the heights that a track can have
 
 
 @dataclass(frozen=True)
 class Options:
     """How a track is made from what the graph says.
 
-    ``hop`` (seconds) and ``decoder`` are CREPE's; SwiftF0 has a hop of its own, 16 ms, and decodes in its graph.
+    ``hop`` (seconds) is CREPE's; SwiftF0 has its own, 16 ms. ``decoder`` is for graphs that leave the choice to us.
     ``median`` and ``mean`` are frames, odd; 1 leaves a track as it is. Frames whose confidence is under ``threshold``
     are left out of the smoothing and of the octave guard, and are best taken for unvoiced.
     """
@@ -53,10 +55,6 @@ class Options:
         return ""
 
 
-# What benchmarks/pitch.py found best: Viterbi's path needs no guard, and smoothing blurs vibrato more than it mends.
-DEFAULTS = {"swift": Options(octave_guard=True), "crepe": Options(decoder="viterbi", threshold=0.3)}
-
-
 @dataclass(frozen=True)
 class Track:
     """f0 as the tracker gave it: times [F] in seconds, f0 [F] in Hz, confidence [F] in 0…1."""
@@ -66,8 +64,20 @@ class Track:
     confidence: Array
 
 
+@dataclass(frozen=True)
+class Kind:
+    """A kind of tracker: what its graph takes and gives, how it hears, and the options that serve it best.
+
+    ``track`` (session, audio [n] at 16 kHz, fmin, fmax in Hz, options) need not clip or smooth what it finds.
+    """
+
+    interface: Interface
+    track: Callable[[Session, Array, float, float, Options], Track]
+    options: Options = Options()
+
+
 class Tracker:
-    """Runs a pitch graph of one of the known kinds ("swift" or "crepe") over 16 kHz audio, as DEFAULTS has it.
+    """Runs a pitch graph of one of the kinds in TRACKERS over 16 kHz audio, with its options where none are given.
 
     Raises:
         OptionError: ``options`` have a ``problem``.
@@ -75,40 +85,82 @@ class Tracker:
 
     def __init__(self, session: Session, kind: str, fmin: float, fmax: float, options: Options | None = None) -> None:
         self.session, self.fmin, self.fmax = session, fmin, fmax
-        self.options = options or DEFAULTS[kind]
-        self._track = {"swift": self._swift, "crepe": self._crepe}[kind]
+        self.kind = TRACKERS[kind]
+        self.options = options or self.kind.options
         if self.options.problem:
             raise OptionError(self.options.problem)
-        self._hop = round(self.options.hop * RATE)
 
     def track(self, audio: Array) -> Track:
         """Track ``audio`` [n] at 16 kHz; any length from one sample on."""
-        track = self._track(np.pad(audio, (0, max(0, SHORTEST - len(audio)))))
+        padded = np.pad(audio, (0, max(0, SHORTEST - len(audio))))
+        track = self.kind.track(self.session, padded, self.fmin, self.fmax, self.options)
         inside = (track.f0 >= self.fmin) & (track.f0 <= self.fmax)
         track = Track(track.times, track.f0, np.where(inside, track.confidence, 0).astype(np.float32))
-        return refined(track, self.options)
+        track = refined(track, self.options)
+        return Track(track.times, on_grid(track.f0), track.confidence)
 
     def at(self, audio: Array, times: NDArray[np.floating]) -> tuple[Array, NDArray[np.bool_]]:
         """f0 [T] in Hz and voiced [T] of ``audio`` [n] at ``times`` [T]: what training and conversion both hear."""
         return at_times(self.track(audio), times, self.options.threshold)
 
-    def _swift(self, audio: Array) -> Track:
-        """SwiftF0 (Nieradzik 2025): one frame every 256 samples, centred on its first sample."""
-        f0, confidence = (output[0] for output in self.session.run(None, {"audio": audio[None]}))
-        length = len(f0) * SWIFT_HOP
-        padded = np.pad(audio, (0, max(0, length - len(audio))))[:length]
-        peaks = np.abs(padded).reshape(-1, SWIFT_HOP).max(1)
-        confidence = np.where(peaks < SILENCE_PEAK, 0, confidence)
-        return Track(np.arange(len(f0)) * (SWIFT_HOP / RATE), f0, confidence.astype(np.float32))
 
-    def _crepe(self, audio: Array) -> Track:
-        """CREPE: f0 is the salience-weighted mean around the bin that the decoder chose among those in range."""
-        salience, loudest = crepe.salience(self.session, audio, self._hop)
-        salience = crepe.within(salience, self.fmin, self.fmax)
-        bins = crepe.DECODERS[self.options.decoder](salience)
-        confidence = np.where(loudest < SILENCE_PEAK, 0, np.take_along_axis(salience, bins[:, None], 1)[:, 0])
-        times = np.arange(len(salience)) * (self._hop / RATE)
-        return Track(times, crepe.frequencies(salience, bins), confidence.astype(np.float32))
+def _swift(session: Session, audio: Array, fmin: float, fmax: float, options: Options) -> Track:
+    """SwiftF0 with its own decoding in the graph, as voices had it first."""
+    f0, confidence = (output[0] for output in session.run(None, {"audio": audio[None]}))
+    return _swift_track(audio, f0, confidence)
+
+
+def _swift_scores(session: Session, audio: Array, fmin: float, fmax: float, options: Options) -> Track:
+    """SwiftF0: f0 is the mean around the bin that the decoder chose; Viterbi's path is told which bins lie too low."""
+    scores, confidence = (output[0] for output in session.run(None, {"audio": audio[None]}))
+    if options.decoder == "viterbi":
+        bins = swift.viterbi(scores + swift.too_low(audio, len(scores)), confidence)
+    else:
+        bins = swift.peaks(scores)
+    return _swift_track(audio, swift.frequencies(scores, bins), confidence)
+
+
+def _swift_track(audio: Array, f0: Array, confidence: Array) -> Track:
+    """One frame every 256 samples, centred on its first sample; what is silent is unvoiced."""
+    length = len(f0) * swift.HOP
+    padded = np.pad(audio, (0, max(0, length - len(audio))))[:length]
+    peaks = np.abs(padded).reshape(-1, swift.HOP).max(1)
+    confidence = np.where(peaks < SILENCE_PEAK, 0, confidence)
+    return Track(np.arange(len(f0)) * (swift.HOP / RATE), f0, confidence.astype(np.float32))
+
+
+def _crepe(session: Session, audio: Array, fmin: float, fmax: float, options: Options) -> Track:
+    """CREPE: f0 is the salience-weighted mean around the bin that the decoder chose among those in range."""
+    hop = round(options.hop * RATE)
+    salience, loudest = crepe.salience(session, audio, hop)
+    salience = crepe.within(salience, fmin, fmax)
+    bins = crepe.DECODERS[options.decoder](salience)
+    confidence = np.where(loudest < SILENCE_PEAK, 0, np.take_along_axis(salience, bins[:, None], 1)[:, 0])
+    times = np.arange(len(salience)) * (hop / RATE)
+    return Track(times, crepe.frequencies(salience, bins), confidence.astype(np.float32))
+
+
+# What benchmarks/pitch.py found best: Viterbi's path needs no guard, and smoothing blurs vibrato more than it mends.
+TRACKERS: dict[str, Kind] = {
+    "swift": Kind(
+        Interface({"audio": Tensor((1, "n"))}, {"f0": Tensor((1, "F")), "confidence": Tensor((1, "F"))}),
+        _swift,
+        Options(octave_guard=True),
+    ),
+    "swift_scores": Kind(
+        Interface(
+            {"audio": Tensor((1, "n"))},
+            {"scores": Tensor((1, "F", swift.BINS)), "confidence": Tensor((1, "F"))},
+        ),
+        _swift_scores,
+        Options(decoder="viterbi"),
+    ),
+    "crepe": Kind(
+        Interface({"frames": Tensor(("F", crepe.WINDOW))}, {"salience": Tensor(("F", crepe.BINS))}),
+        _crepe,
+        Options(decoder="viterbi", threshold=0.3),
+    ),
+}
 
 
 def refined(track: Track, options: Options) -> Track:
@@ -142,6 +194,15 @@ def at_times(track: Track, times: NDArray[np.floating], threshold: float) -> tup
         return np.full(len(times), 220, np.float32), np.zeros(len(times), bool)
     log_f0 = np.interp(times, track.times[voiced], np.log(track.f0[voiced]))
     return np.exp(log_f0).astype(np.float32), voiced[nearest]
+
+
+def on_grid(f0: Array) -> Array:
+    """f0 [T] in Hz at the nearest whole cents from 440 Hz (0 becomes 1 Hz).
+
+    Two machines hear one song with other last digits, which the phase would sum up from begin to end.
+    """
+    cents = np.round(1200 * np.log2(np.maximum(f0, 1) / 440) / GRID) * GRID
+    return (440 * 2 ** (cents / 1200)).astype(np.float32)
 
 
 def transpose(f0: Array, semitones: float) -> Array:

@@ -20,7 +20,7 @@ def swift(tmp_path_factory: pytest.TempPathFactory) -> Tracker:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    return Tracker(session, "swift", 50, 1_600)
+    return Tracker(session, "swift_scores", 50, 1_600)
 
 
 def tone(hertz: float, seconds: float = 1, level: float = 0.1) -> np.ndarray:
@@ -51,9 +51,9 @@ def test_silence_is_not_voiced(swift: Tracker, audio: np.ndarray) -> None:
 
 
 def test_what_lies_outside_the_range_is_not_voiced(swift: Tracker) -> None:
-    low = Tracker(swift.session, "swift", 50, 200).track(tone(440))
+    low = Tracker(swift.session, "swift_scores", 50, 200).track(tone(440))
     assert low.confidence.max() == 0
-    assert Tracker(swift.session, "swift", 50, 500).track(tone(440)).confidence[4:-4].min() > 0.5
+    assert Tracker(swift.session, "swift_scores", 50, 500).track(tone(440)).confidence[4:-4].min() > 0.5
 
 
 def track(voiced: list[bool]) -> Track:

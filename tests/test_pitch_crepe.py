@@ -137,7 +137,8 @@ def test_frames_are_centred_every_hop() -> None:
         frames = np.flatnonzero(track.confidence > 0.7)
         assert frames.tolist() == list(heard)  # elsewhere there is only silence
         bins = (512 + 800 - frames * round(hop * RATE)) // 8
-        np.testing.assert_allclose(track.f0[frames], 10 * 2 ** ((1997.37941 + 20 * bins) / 1200), rtol=1e-5)
+        hertz = 10 * 2 ** ((1997.37941 + 20 * bins) / 1200)
+        np.testing.assert_allclose(track.f0[frames], hertz, rtol=3e-4)  # half a cent, the tracks' grid
 
 
 def test_runs_in_bounded_batches() -> None:

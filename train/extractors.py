@@ -11,6 +11,7 @@ from moksori.runtime import archive, devices, library, manifest, voice
 from moksori.runtime.backends import Device
 from moksori.runtime.errors import OptionError
 from moksori.runtime.files import atomic_path, sha256
+from moksori.runtime.pitch import TRACKERS
 from moksori.train import features, trackers
 
 HUB_ID = re.compile(r"[\w-]+/[\w.-]+")
@@ -57,12 +58,14 @@ def pitch(name: str | None, device: Device) -> Graph:
     given = Path(name or "")
     path = given if name and (given.suffix == ".onnx" or given.is_file()) else trackers.graph(name or "swift")
     digest, session = _opened(path, device)
-    kinds = {"frames": "crepe", "audio": "swift"}
-    inputs = [one.name for one in session.raw.get_inputs()]
-    if len(inputs) != 1 or inputs[0] not in kinds:
-        raise OptionError(f"{path} is not a pitch graph: its only input must be audio or frames")
+    taken = {one.name for one in session.raw.get_inputs()}
+    kinds = [kind for kind, one in TRACKERS.items() if set(one.interface.inputs) == taken]
+    if not kinds:
+        inputs = " or ".join(" and ".join(one.interface.inputs) for one in TRACKERS.values())
+        raise OptionError(f"{path} is not a pitch graph: its only input must be {inputs}")
+    said = session.metadata.get("kind", "")
     notice, place = session.notice, str(session.device)
-    return Graph(path, digest, path.stat().st_size, kinds[inputs[0]], notice=notice, device=place)
+    return Graph(path, digest, path.stat().st_size, said if said in kinds else kinds[0], notice=notice, device=place)
 
 
 def place(name: str) -> Path:

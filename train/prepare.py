@@ -47,7 +47,7 @@ Examples:
 
 def _defaults(option: str) -> str:
     """The default of each tracker, for --help."""
-    known = {name: getattr(options, option) for name, options in pitch.DEFAULTS.items()}
+    known = {name: getattr(one.options, option) for name, one in pitch.TRACKERS.items()}
     shown = {f"{value:g}" if isinstance(value, float) else str(value).lower() for value in known.values()}
     if len(shown) == 1:
         return f"[default: {shown.pop()}]"
@@ -69,13 +69,16 @@ def _defaults(option: str) -> str:
 @click.option("--threshold", type=float, help=f"Confidence from which it is voiced.  {_defaults('threshold')}")
 @click.option("--median", type=int, help=f"Frames of the median over f0, odd.  {_defaults('median')}")
 @click.option("--mean", type=int, help=f"Frames of the mean over f0, odd.  {_defaults('mean')}")
-@click.option("--decoder", type=click.Choice(list(crepe.DECODERS)), help=f"Of CREPE.  {_defaults('decoder')}")
+@click.option("--decoder", type=click.Choice(list(crepe.DECODERS)), help=f"Of a frame's bins.  {_defaults('decoder')}")
 @click.option(
     "--octave-guard/--no-octave-guard",
     default=None,
     help=f"Bring back frames an octave astray.  {_defaults('octave_guard')}",
 )
-@click.option("--rate", type=click.Choice([str(rate) for rate in GEOMETRIES]), default="24000", show_default=True)
+@click.option(
+    "--rate", type=click.Choice([str(rate) for rate in GEOMETRIES]), default="24000", show_default=True,
+    help="Of the voice to be, in Hz.",
+)  # fmt: skip
 @click.option("--min", "minimum", default=5.0, show_default=True, help="Shortest slice, in seconds.")
 @click.option("--max", "maximum", default=15.0, show_default=True, help="Longest slice, in seconds.")
 @click.option(
@@ -133,11 +136,11 @@ def main(
         raise OptionError(f"--max {maximum:g} is too long for {graphs.content.path}: it hears {longest:.0f} s at once")
     given: dict[str, Any] = {"threshold": threshold, "median": median, "mean": mean, "decoder": decoder}
     given = {name: value for name, value in (given | {"octave_guard": octave_guard}).items() if value is not None}
-    tracking = replace(pitch.DEFAULTS[graphs.pitch.kind], **given)
+    tracking = replace(pitch.TRACKERS[graphs.pitch.kind].options, **given)
     if tracking.problem:
         raise OptionError(tracking.problem)
-    if decoder and graphs.pitch.kind != "crepe":
-        raise OptionError("--decoder is for CREPE: the graph of --pitch decodes for itself")
+    if decoder and graphs.pitch.kind == "swift":
+        raise OptionError("--decoder cannot be chosen here: the graph of --pitch decodes for itself")
     settings = Settings(
         GEOMETRIES[int(rate)], graphs.pitch.kind, F0_LOW_HZ, F0_HIGH_HZ, tracking, minimum, maximum, perturb,
         graphs.content.sha256, graphs.pitch.sha256, CACHES[cache],
