@@ -12,7 +12,7 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
@@ -25,23 +25,27 @@ from moksori.benchmarks import record
 from moksori.benchmarks.prepare import CLIP, prepare
 from moksori.benchmarks.speed import peak_memory
 from moksori.runtime.command import Command
-from moksori.runtime.files import read_json, write_json
+from moksori.runtime.files import atomic_path, read_json, write_json
 
 WARM = 3  # first steps, which are left out
+LEAST = WARM + 2
 HOURS = (1 / 6, 1.0, 10.0)
 MEASURE = {"denoiser": "validation/loss", "vocoder": "validation/mel", "content": "validation/altered_l1"}
 
 EXAMPLES = """\b
 Examples:
   python -m moksori.benchmarks.training
-  python -m moksori.benchmarks.training --preset light-24k --preset reference-44k --steps 30
+  python -m moksori.benchmarks.training --preset light-24k --preset reference-44k+low-memory --steps 30 --limit 60
   python -m moksori.benchmarks.training --data data/ --target 0.5 --limit 1800
 """
 
 
 @dataclass(frozen=True)
 class Case:
-    """One run: ``target`` is a validation loss to reach within ``limit`` seconds, in place of a number of steps."""
+    """One run, of ``steps`` or until ``target``, a validation loss; and of ``limit`` seconds at most.
+
+    ``preset`` may be several, joined by "+", each laid over the one before.
+    """
 
     role: str
     preset: str
@@ -58,9 +62,9 @@ class Case:
 @click.option("--preset", "names", multiple=True, default=("light-24k",), show_default=True)
 @click.option("--role", "roles", multiple=True, type=click.Choice(list(MEASURE)), default=("denoiser", "vocoder"))
 @click.option("--hours", multiple=True, type=float, default=HOURS, help="Lengths of data.  [default: 1/6, 1, 10]")
-@click.option("--steps", type=click.IntRange(WARM + 2), default=12, show_default=True, help="In each case.")
+@click.option("--steps", type=click.IntRange(LEAST), default=12, show_default=True, help="In each case.")
 @click.option("--target", type=float, help="Train until this validation loss instead, and tell the time.")
-@click.option("--limit", type=float, default=1200.0, show_default=True, help="Seconds to reach it in.")
+@click.option("--limit", type=float, default=1200.0, show_default=True, help=f"Seconds a case, if {LEAST} steps fit.")
 @click.option("--config", type=click.Path(path_type=Path), help="YAML laid over the presets, as for svc-train.")
 @click.option("--json", "path", type=click.Path(path_type=Path), default=record.RESULTS / "training.json")
 def main(
@@ -84,7 +88,9 @@ def main(
                     found.append(_measured(Case(role, name, folder, length, steps, target, limit, config)))
                     click.echo(line(found[-1]))
     record.write(path, {"cases": found})
-    click.echo(f"written to {path}")
+    with atomic_path(path.with_suffix(".md")) as part:
+        part.write_text(table(found), encoding="utf-8", newline="\n")
+    click.echo(f"written to {path} and {path.with_suffix('.md')}")
 
 
 def line(figures: dict[str, Any]) -> str:
@@ -99,6 +105,38 @@ def line(figures: dict[str, Any]) -> str:
     reached = figures["seconds_to_target"]
     best = f"not in {figures['training_seconds']:.0f} s, best {figures['best']:.3g}"
     return f"{text}  {figures['target']} " + (best if reached is None else f"after {reached:.0f} s")
+
+
+def table(cases: list[dict[str, Any]]) -> str:
+    """The cases as Markdown, one a row."""
+    said = record.circumstances()
+    rows = [f"Training, on {said['cores']} cores of {said['processor']} at a load of {said['load']}.", ""]
+    rows += ["| " + " | ".join(COLUMNS) + " |", "|---" * len(COLUMNS) + "|"]
+    for case in cases:
+        rows.append("| " + " | ".join(show(case) for show in COLUMNS.values()) + " |")
+    return "\n".join(rows) + "\n"
+
+
+def _reached(case: dict[str, Any]) -> str:
+    if case["target"] is None:
+        return ""
+    if case["seconds_to_target"] is None:
+        return f"not to {case['target']:g} in {case['training_seconds']:.0f} s; best {case['best']:.3g}"
+    return f"{case['target']:g} in {case['seconds_to_target']:.0f} s"
+
+
+COLUMNS: dict[str, Callable[[dict[str, Any]], str]] = {
+    "preset": lambda case: str(case["preset"]),
+    "role": lambda case: str(case["role"]),
+    "hours of data": lambda case: f"{case['hours']:.2f}" if case["hours"] else "as given",
+    "batch": lambda case: str(case["batch"]),
+    "steps/s": lambda case: f"{case['steps_per_second']:.3f}",
+    "core s a step": lambda case: f"{case['core_seconds_per_step']:.3f}",
+    "waiting for data": lambda case: f"{case['waiting']:.1%}",
+    "peak memory, MB": lambda case: f"{case['peak_memory_mb'] or 0:.0f}",
+    "listed in, s": lambda case: f"{case['listing_seconds']:.2f}",
+    "validation loss": _reached,
+}
 
 
 def repeated(source: Path, target: Path, hours: float) -> Path:
@@ -133,16 +171,19 @@ def measure(case: Case) -> dict[str, Any]:
     data = PreparedData(case.data)
     listing = time.process_time() - began
     role = run.ROLES[case.role]
-    config = preset.overlay(case.preset, case.role, role.config, data.spec)
+    config = role.config
+    for name in case.preset.split("+"):
+        config = preset.overlay(name, case.role, config, data.spec)
     if case.config is not None:
         config = configs.load(case.config, config)
     if case.target is None:
         config = replace(config, loop=replace(config.loop, steps=case.steps, validate_every=case.steps))
     config = role.fitted(config, data)
-    task = Timed(role.task(data, config), case)
+    task = Timed(role.task(data, config), case, config.loop.accumulate)
     with tempfile.TemporaryDirectory() as folder, contextlib.suppress(Reached):
         loop.train(task, config.loop, Path(folder), Console(quiet=True))
-    return {**task.figures(config.loop.accumulate), "listing_seconds": listing, "peak_memory_mb": peak_memory()}
+    size = f"{config.loop.accumulate} x {config.batch}"
+    return {**task.figures(), "batch": size, "listing_seconds": listing, "peak_memory_mb": peak_memory()}
 
 
 class Reached(Exception):
@@ -150,12 +191,17 @@ class Reached(Exception):
 
 
 class Timed:
-    """A task that remembers when each batch was asked for and when it came; validations are not counted."""
+    """A task that remembers when each batch was asked for and when it came; validations are not counted.
 
-    def __init__(self, task: Any, case: Case) -> None:
-        self.task, self.case = task, case
+    Args:
+        accumulate: batches in a step.
+    """
+
+    def __init__(self, task: Any, case: Case, accumulate: int) -> None:
+        self.task, self.case, self.accumulate = task, case, accumulate
         self.network, self.adversary, self.trivial = task.network, task.adversary, task.trivial
         self.losses, self.adversary_loss = task.losses, task.adversary_loss
+        self.ranking, self.begun = task.ranking, task.begun
         self.asked: list[float] = []
         self.spent: list[float] = []  # core seconds when each was asked for; these do not feel what else runs here
         self.came: list[float] = []
@@ -165,12 +211,13 @@ class Timed:
     def batches(self, share: Any, device: Any) -> Generator[dict[str, Any]]:
         stream = self.task.batches(share, device)
         try:
-            while True:
+            while not self._over():
                 self.asked.append(time.perf_counter())
                 self.spent.append(time.process_time())
                 batch = next(stream)
                 self.came.append(time.perf_counter())
                 yield batch
+            raise Reached
         finally:
             stream.close()
 
@@ -185,7 +232,12 @@ class Timed:
             raise Reached
         return metrics
 
-    def figures(self, accumulate: int) -> dict[str, Any]:
+    def _over(self) -> bool:
+        measured = len(self.came) >= LEAST * self.accumulate and len(self.came) % self.accumulate == 0
+        return self.case.target is None and measured and time.perf_counter() - self.asked[0] > self.case.limit
+
+    def figures(self) -> dict[str, Any]:
+        accumulate = self.accumulate
         begun = self.asked[WARM * accumulate :: accumulate]
         each = statistics.median(later - earlier for earlier, later in itertools.pairwise(begun))
         waits = [came - asked for asked, came in zip(self.asked, self.came, strict=True)][WARM * accumulate :]
@@ -211,7 +263,7 @@ def _made(work: Path, name: str, hours: float) -> Path:
     """Data in a preset's geometry, prepared once a rate."""
     from moksori.train import preset
 
-    said = yaml.safe_load((preset.FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))
+    said = yaml.safe_load((preset.FOLDER / f"{name.split('+')[0]}.yaml").read_text(encoding="utf-8"))
     rate = str(said.get("mel", {}).get("sample_rate", 24_000))
     once = work / f"once-{rate}"
     if not once.exists():

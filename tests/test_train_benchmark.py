@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -36,16 +37,26 @@ def test_the_benchmark_runs_and_tells_of_its_steps(tiny_data: Path, tmp_path: Pa
     assert case["steps"] == 8 and case["steps_per_second"] > 0 and 0 <= case["waiting"] <= 1.5
     assert case["peak_memory_mb"] > 50 and case["listing_seconds"] < 5
     assert f"{case['steps_per_second']:.3f} steps/s" in result.output
+    written = (tmp_path / "t.md").read_text(encoding="utf-8").splitlines()
+    assert written[-1].startswith(f"| light-24k | denoiser | as given | 1 x 2 | {case['steps_per_second']:.3f} | ")
+
+
+def test_a_case_ends_when_its_time_is_up() -> None:
+    case = training.Case("denoiser", "light-24k", Path(), 1, 1000, None, 0.0)
+    task = training.Timed(_Task(), case, 2)
+    with pytest.raises(training.Reached):
+        list(task.batches(None, None))
+    assert task.figures()["steps"] == training.LEAST and len(task.came) == 2 * training.LEAST
 
 
 def test_figures_follow_from_the_times() -> None:
     """Steps of two batches each, 3 s a step, of which each batch is waited for 0.75 s."""
-    task = training.Timed(_Task(), training.Case("denoiser", "light-24k", Path(), 1, 8, 0.5, 60))
+    task = training.Timed(_Task(), training.Case("denoiser", "light-24k", Path(), 1, 8, 0.5, 60), 2)
     task.asked = [1.5 * k for k in range(16)]
     task.came = [asked + 0.75 for asked in task.asked]
     task.spent = [0.5 * k for k in range(16)]
     task.course = [(10.0, 0.7), (20.0, 0.45), (30.0, 0.4)]
-    found = task.figures(accumulate=2)
+    found = task.figures()
     assert found["steps"] == 8
     assert found["steps_per_second"] == pytest.approx(1 / 3)
     assert found["waiting"] == pytest.approx(0.5)
@@ -54,4 +65,8 @@ def test_figures_follow_from_the_times() -> None:
 
 
 class _Task:
-    network = adversary = trivial = losses = adversary_loss = None
+    network = adversary = trivial = losses = adversary_loss = ranking = begun = None
+
+    def batches(self, share: object, device: object) -> Generator[dict[str, float]]:
+        while True:
+            yield {}

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,20 @@ from moksori.runtime.files import atomic_path, read_json, write_json
 
 NAME = re.compile(r"checkpoint-(\d{8})\.safetensors")
 BEST = "best.json"
-SCORE = "judge/score"  # the metric that checkpoints are chosen by
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """What checkpoints are compared by: a metric, and what it was measured on; others' figures say nothing here."""
+
+    metric: str
+    on: str = ""
+    falls: bool = True  # the better, the lower
+
+    def best(self, metrics: dict[int, dict[str, float]]) -> int:
+        """The step with the best metrics; of equal ones the latest."""
+        sign = -1 if self.falls else 1
+        return max(metrics, key=lambda step: (sign * metrics[step][self.metric], step))
 
 
 @dataclass
@@ -33,6 +47,7 @@ class State:
     step: int = 0
     metrics: dict[str, float] = field(default_factory=dict)
     measured: int = 0  # the step that ``metrics`` are of
+    ranking: Ranking | None = None
     adversary: nn.Module | None = None
     scaler: torch.amp.GradScaler = field(default_factory=lambda: torch.amp.GradScaler("cpu", enabled=False))
 
@@ -51,7 +66,7 @@ def save(folder: Path, state: State) -> Path:
         for index, moments in optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{which}.{index}.{name}": value for name, value in moments.items()}
     info = {"step": state.step, "metrics": state.metrics, "measured": state.measured}
-    info["scaler"] = state.scaler.state_dict()
+    info |= {"scaler": state.scaler.state_dict(), "ranking": state.ranking and asdict(state.ranking)}
     whole = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
     path = at(folder, state.step)
     try:
@@ -117,17 +132,27 @@ def at(folder: Path, step: int) -> Path:
     return folder / f"checkpoint-{step:08d}.safetensors"
 
 
-def choose(folder: Path) -> None:
-    """Write ``best.json``: the checkpoint with the best score, where one was judged."""
-    judged: dict[int, dict[str, float]] = {}
+def tidy(folder: Path, ranking: Ranking | None, keep: int, every: int) -> None:
+    """Write ``best.json``, and delete all checkpoints but the best, the newest ``keep`` and multiples of ``every``."""
+    if ranking is None:
+        (folder / BEST).unlink(missing_ok=True)
+    else:
+        choose(folder, ranking)
+    prune(folder, keep, every)
+
+
+def choose(folder: Path, ranking: Ranking) -> None:
+    """Write ``best.json``: the best of the checkpoints that were measured for this ranking, if any."""
+    known: dict[int, dict[str, float]] = {}
     for step in steps(folder):
         with suppress(MoksoriError):  # a damaged one cannot be the best
             info = _info(at(folder, step))
-            if SCORE in info["metrics"] and info.get("measured") == step:
-                judged[step] = info["metrics"]
-    if judged:
-        best = max(judged, key=lambda step: judged[step][SCORE])
-        write_json(folder / BEST, {"step": best, **judged[best]})
+            measured = info.get("measured") == step and math.isfinite(info["metrics"].get(ranking.metric, math.nan))
+            if measured and info.get("ranking") == asdict(ranking):
+                known[step] = info["metrics"]
+    if known:
+        best = ranking.best(known)
+        write_json(folder / BEST, {"step": best, "by": ranking.metric, **known[best]})
 
 
 def prune(folder: Path, keep: int, every: int) -> None:

@@ -52,11 +52,12 @@ Examples:
     "--judge",
     type=click.Path(file_okay=False, path_type=Path),
     metavar="DIR",
-    help="Clips of other speakers: choose the checkpoint that converts them best.",
+    help="Clips of other speakers: keep the checkpoint that converts them best.  [default: held-out ones of the data]",
 )
+@click.option("--by-loss", is_flag=True, help="Keep the denoiser of the lowest validation loss; convert nothing.")
 @click.option("--recogniser", type=PATH, metavar="DIR", help="A CTranslate2 Whisper model, to judge words too.")
-@click.option("--speaker", metavar="NAME", help="Who sings for --preview and --judge.  [default: the data's first]")
-@click.option("--key", type=float, default=0.0, metavar="N", help="How many semitones up.  [default: 0]")
+@click.option("--speaker", metavar="NAME", help="Who sings what is judged and --preview.  [default: the most heard]")
+@click.option("--key", type=float, metavar="N", help="How many semitones up.  [default: into the speaker's range]")
 @click.version_option(package_name="moksori")
 def main(
     role: str,
@@ -69,9 +70,10 @@ def main(
     threads: int | None,
     preview: Path | None,
     judge: Path | None,
+    by_loss: bool,
     recogniser: Path | None,
     speaker: str | None,
-    key: float,
+    key: float | None,
 ) -> None:
     """Train one network of a voice from DATA_DIR (made by svc-prepare) into RUN_DIR.
 
@@ -81,7 +83,7 @@ def main(
     from moksori.train import run
     from moksori.train.audition import Audition
 
-    audition = Audition(preview, judge, recogniser, speaker, key)
+    audition = Audition(preview, judge, recogniser, speaker, "auto" if key is None else key, by_loss)
     wishes = run.Wishes(presets, config_file, steps, threads, start_from, audition)
     run.run(role, data_dir, run_dir, wishes, Console(stderr=True))
 

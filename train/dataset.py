@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import zipfile
+import zlib
 from collections import deque
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +21,7 @@ from torch import Tensor
 from moksori.runtime import content, mel
 from moksori.runtime.errors import MoksoriError
 from moksori.runtime.files import read_json
-from moksori.train import shift
+from moksori.train import arrays, shift
 
 Array = NDArray[np.float32]
 Weights = NDArray[np.float64]
@@ -108,37 +110,42 @@ class PreparedData:
 
         Mel and f0 are moved by ``semitones`` (train/shift.py).
         """
-        spec, speaker = self.spec, self.speakers[piece.speaker]
+        spec = self.spec
         window = shift.length(semitones, spec)
         pad = (max(window, spec.n_fft) - spec.hop) // 2  # the mel of an inner crop sees its real surroundings
         first = max(0, start * spec.hop - pad)
-        path = self.folder / "audio" / speaker / f"{piece.id}.flac"
+        path = self.recording(piece)
         stop = (start + frames) * spec.hop + pad
         try:
             audio, _ = soundfile.read(path, frames=stop - first, start=first, dtype="float32")
         except soundfile.SoundFileError as error:
-            raise MoksoriError(f"{path} cannot be read ({error}); run svc-prepare again") from None
+            raise _damaged(path, error) from None
         lead = start * spec.hop - first
         whole = np.pad(audio, (pad - lead, max(0, frames * spec.hop + pad + lead - len(audio))))
         sizes = spec.n_fft, window
         usual, moved = (_windows(whole[pad - (size - spec.hop) // 2 :], size, spec.hop, frames) for size in sizes)
-        with np.load(self.folder / "features" / speaker / f"{piece.id}.npz") as features:
-            f0, voiced = features["f0"], features["voiced"]
-            units = features["units"] if self.has_units else np.zeros((1, 1, self.unit_dimension), np.float16)
+        f0, voiced, units = self._features(piece)
         at = np.arange(start, start + frames)
         inside = np.clip(at, 0, len(f0) - 1)
         stretch = content.mel2ph(len(f0), units.shape[1]) - 1
         near = np.clip(np.arange(start - MARGIN, start + frames + MARGIN), 0, len(f0) - 1)
+        heard = units[variant % len(units)][stretch[inside]].astype(np.float32)
+        if not (np.isfinite(heard).all() and np.isfinite(f0[near]).all()):
+            raise _damaged(self._features_of(piece), "it holds what is no number")
         return Crop(
             audio=whole[pad : pad + frames * spec.hop],
             mel=shift.log_mel_frames(moved, spec) if semitones else mel.log_mel_frames(usual, spec),
             f0=f0[near] * np.float32(window / spec.n_fft if semitones else 1),
             voiced=(voiced[inside] & (at < len(f0))).astype(np.float32),
             loudness=mel.loudness_frames(usual, spec),
-            units=units[variant % len(units)][stretch[inside]].astype(np.float32),
+            units=heard,
             speaker=piece.speaker,
             shift=12 * float(np.log2(window / spec.n_fft)) if semitones else 0.0,
         )
+
+    def recording(self, piece: Slice) -> Path:
+        """The audio file of a slice."""
+        return self.folder / "audio" / self.speakers[piece.speaker] / f"{piece.id}.flac"
 
     @property
     def examples(self) -> list[Slice]:
@@ -157,10 +164,23 @@ class PreparedData:
                 "(and the options it was made with)"
             )
 
+    def _features(self, piece: Slice) -> tuple[Array, NDArray[np.bool_], NDArray[np.float16]]:
+        """f0 [T], voiced [T] and units [variants, Tu, D] of a slice; without units, zeros."""
+        path = self._features_of(piece)
+        try:
+            f0, voiced, *heard = arrays.read(path, ("f0", "voiced", *(("units",) if self.has_units else ())))
+            return f0, voiced, heard[0] if heard else np.zeros((1, 1, self.unit_dimension), np.float16)
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            raise _damaged(path, error) from None
+
+    def _features_of(self, piece: Slice) -> Path:
+        return self.folder / "features" / self.speakers[piece.speaker] / f"{piece.id}.npz"
+
     def _slices(self) -> list[Slice]:
         index = {name: number for number, name in enumerate(self.speakers)}
         rate = self.spec.frame_rate
-        return [Slice(s["id"], index[s["speaker"]], int(s["seconds"] * rate)) for s in self.facts["slices"]]
+        listed = (Slice(s["id"], index[s["speaker"]], int(s["seconds"] * rate)) for s in self.facts["slices"])
+        return [piece for piece in listed if piece.frames > 0]
 
     def random_crop(
         self, seed: int, index: int, frames: int, balance: Weights, variants: bool, shifted: float = 0.0
@@ -186,6 +206,10 @@ class PreparedData:
         seconds = np.array([ends[-1] if len(ends) else 0 for ends in self._ends], np.float64)
         weights = np.sqrt(seconds) * [favoured.get(name, 1.0) for name in self.speakers]
         return weights / weights.sum()
+
+
+def _damaged(path: Path, why: object) -> MoksoriError:
+    return MoksoriError(f"{path} cannot be trained on ({why}); delete it and run svc-prepare again")
 
 
 def _windows(audio: Array, size: int, hop: int, count: int) -> Array:

@@ -18,6 +18,7 @@ from moksori.runtime import samplers, schedules
 from moksori.runtime.errors import OptionError
 from moksori.train import config as configs
 from moksori.train import dataset
+from moksori.train.checkpoint import Ranking
 from moksori.train.dataset import MARGIN, Crop, PreparedData, Share
 from moksori.train.loop import LoopConfig
 from moksori.train.objective import ObjectiveConfig, objective, sample
@@ -49,6 +50,8 @@ class DenoiserTask:
     """The loop's view of the denoiser."""
 
     adversary: nn.Module | None = None
+    ranking: Ranking | None = Ranking("validation/loss")  # where no conversion is judged
+    begun = False
     trivial: float | None  # the loss of the best linear guess without conditions, see train/objective.py
 
     def __init__(self, data: PreparedData, config: DenoiserConfig) -> None:

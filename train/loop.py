@@ -21,7 +21,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from moksori.runtime.errors import OptionError
 from moksori.train import checkpoint, optimizers, precision
-from moksori.train.checkpoint import State
+from moksori.train.checkpoint import Ranking, State
 from moksori.train.dataset import Share
 from moksori.train.interrupts import Interrupts
 from moksori.train.progress import Progress
@@ -70,6 +70,8 @@ class Task(Protocol):
     network: nn.Module
     adversary: nn.Module | None
     trivial: float | None  # the loss of a predictor that knows nothing, where that is known
+    ranking: Ranking | None  # by which measure of its validation checkpoints are compared; the newest is best by None
+    begun: bool  # whether the network knows something before the first step
 
     def batches(self, share: Share, device: torch.device) -> Generator[dict[str, Tensor]]:
         """Endless batches of a share; the same ones whether or not the run was interrupted."""
@@ -95,10 +97,12 @@ def train(
     console: Console,
     accelerator: Accelerator | None = None,
     watches: Sequence[Watch] = (),
+    ranking: Ranking | None = None,
 ) -> State:
     """Train ``task`` in ``folder`` until ``config.steps``, going on from its newest checkpoint.
 
-    Started by ``accelerate launch`` or torchrun, every process calls this; the first one writes and speaks.
+    Every validation leaves a checkpoint; the best by ``ranking``, else by the task's own, is kept. Started by
+    ``accelerate launch`` or torchrun, every process calls this; the first one writes and speaks.
 
     Raises:
         MoksoriError: the loss is not finite, or a checkpoint cannot be read or written.
@@ -111,14 +115,37 @@ def train(
     if newest is not None:
         checkpoint.resume(newest, state)
         console.print(f"going on from step {state.step} of {newest}")
+    state.ranking = ranking or task.ranking
     place = accelerator.process_index, accelerator.num_processes
     share = Share(state.step * config.accumulate, *place, config.seed, config.workers)
     progress = Progress(console if first else Console(quiet=True), state.step, config, task.trivial, accelerator)
     batches = task.batches(share, device)
     writer = SummaryWriter(str(folder), purge_step=state.step) if first else None
     interrupts = Interrupts()
+
+    def measure() -> None:
+        progress.settle()
+        if writer is None:
+            return
+        state.metrics = task.validate(state.averaged, writer, state.step, device)
+        for watch in watches:
+            state.metrics |= watch(state, writer)
+        state.measured = state.step
+        for name, value in {**progress.means, **state.metrics}.items():
+            writer.add_scalar(name, value, state.step)
+        progress.report(state.step, state.metrics)
+
+    def keep() -> None:
+        progress.settle()
+        if first:
+            checkpoint.save(folder, state)
+            checkpoint.tidy(folder, state.ranking, config.keep, 10 * config.save_every)
+
     try:
         with interrupts.caught():
+            if newest is None and task.begun:  # what it begins with may be better than what it learns
+                measure()
+                keep()
             while state.step < config.steps:
                 began = time.monotonic()
                 given = list(islice(batches, config.accumulate))
@@ -129,21 +156,9 @@ def train(
                     progress.add(state.step, losses, waited)
                 validated = state.step % config.validate_every == 0 or state.step == config.steps
                 if validated:
-                    progress.settle()
-                if validated and writer is not None:
-                    state.metrics = task.validate(state.averaged, writer, state.step, device)
-                    for watch in watches:
-                        state.metrics |= watch(state, writer)
-                    state.measured = state.step
-                    for name, value in {**progress.means, **state.metrics}.items():
-                        writer.add_scalar(name, value, state.step)
-                    progress.report(state.step, state.metrics)
-                if state.step % config.save_every == 0 or state.step == config.steps or (validated and watches):
-                    progress.settle()
-                    if first:
-                        checkpoint.save(folder, state)
-                        checkpoint.choose(folder)
-                        checkpoint.prune(folder, config.keep, 10 * config.save_every)
+                    measure()
+                if validated or state.step % config.save_every == 0:
+                    keep()
     except KeyboardInterrupt:
         progress.settle(alone=True)
         if first:

@@ -37,6 +37,12 @@ INSTALL = {
 }
 
 
+def check() -> None:
+    """MoksoriError when a package is missing that every judgement needs."""
+    for module in ("resemblyzer", "parselmouth"):
+        _needed(module)
+
+
 @dataclass(frozen=True, eq=False)
 class Sound:
     """Mono samples [n] at `rate` Hz."""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from moksori.train.loop import LoopConfig
 
 BETWEEN = 15.0  # seconds between lines
-TOGETHER = 20  # steps whose losses leave the device at once, since each transfer waits for it
+TOGETHER = 20  # steps whose losses leave a graphics card at once, since each transfer waits for it
 FEW = 10  # first losses that stand for what a network knows before it learns
 CLEARLY = 0.98  # share of the trivial loss below which something is learnt
 
@@ -34,6 +34,7 @@ class Progress:
     ) -> None:
         self.console, self.config, self.first, self.trivial = console, config, step, trivial
         self.accelerator = accelerator
+        self.together = 1 if accelerator.device.type == "cpu" else TOGETHER
         self.began = self.spoke = time.monotonic()
         self.waited = 0.0
         self.pending: list[tuple[int, dict[str, Tensor]]] = []
@@ -49,7 +50,7 @@ class Progress:
         """Take the losses of a step, and the seconds that it waited for data."""
         self.pending.append((step, losses))
         self.waited += waited
-        if len(self.pending) < TOGETHER and step != self.config.check_after:
+        if len(self.pending) < self.together and step != self.config.check_after:
             return
         self.settle()
         if step == self.config.check_after:
@@ -78,11 +79,12 @@ class Progress:
         """One line; after a validation, with its ``metrics``, the means begin anew."""
         elapsed = max(time.monotonic() - self.began, 1e-9)
         speed = (step - self.first) / elapsed
-        left = (self.config.steps - step) / max(speed, 1e-9)
+        pace = f"  {speed:.2f} steps/s" if speed else ""
+        left = f"  {_clock((self.config.steps - step) / speed)} left" if speed else ""
         figures = "  ".join(f"{name} {value:.4g}" for name, value in {**self.means, **metrics}.items())
         waiting = f"  {self.waited / elapsed:.0%} waiting for data" if self.waited > 0.1 * elapsed else ""
         self.console.print(
-            f"step {step}/{self.config.steps}  {figures}  {speed:.2f} steps/s{waiting}  {_clock(left)} left"
+            f"step {step}/{self.config.steps}  {figures}{pace}{waiting}{left}"
         )
         self.spoke = time.monotonic()
         if metrics:

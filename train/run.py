@@ -16,7 +16,7 @@ from moksori.runtime.errors import OptionError
 from moksori.runtime.files import atomic_path
 from moksori.train import checkpoint, content, preset, vocoder, workers
 from moksori.train import config as configs
-from moksori.train.audition import Audition
+from moksori.train.audition import Audition, Hearing
 from moksori.train.content import ContentConfig, ContentTask
 from moksori.train.dataset import PreparedData
 from moksori.train.denoiser import DenoiserConfig, DenoiserTask
@@ -70,6 +70,7 @@ def run(role: str, data_dir: Path, run_dir: Path, wishes: Wishes, console: Conso
         MoksoriError: no prepared data, a damaged checkpoint, or a loss that is not a number.
     """
     accelerator = processes()
+    first = accelerator.is_main_process
     cores = max(1, workers.cores() // accelerator.num_processes)
     torch.set_num_threads(wishes.threads or cores)
     data = PreparedData(data_dir)
@@ -84,11 +85,14 @@ def run(role: str, data_dir: Path, run_dir: Path, wishes: Wishes, console: Conso
         _check_network(used, config)
         if checkpoint.newest(folder) is None:
             ROLES[role].begin(task)
-        watches = wishes.audition.watches(role, config, data, run_dir) if accelerator.is_main_process else []
-        with alone(folder / ".lock", busy) if accelerator.is_main_process else nullcontext():
-            if accelerator.is_main_process:
+        heard = wishes.audition.hearing(role, config, data, run_dir, console) if first else Hearing()
+        with alone(folder / ".lock", busy) if first else nullcontext():
+            if first:
                 _write_down(role, data, run_dir, config)
-            train(task, config.loop, folder, console, accelerator, watches)
+            state = train(task, config.loop, folder, console, accelerator, heard.watches, heard.ranking)
+    best = checkpoint.chosen(folder)
+    if first and best is not None and state.ranking is not None:
+        console.print(f"svc-export takes {best.name}, the best by {state.ranking.metric}")
 
 
 def _config(role: str, used: Path, wishes: Wishes, data: PreparedData) -> Any:

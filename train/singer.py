@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,15 @@ CONTEXT_SECONDS = 1.0  # to either side of a chunk; more than any network here n
 VOCODER_FRAMES = 40  # the same, of the vocoder
 
 
+@dataclass(frozen=True)
+class Vocoder:
+    """The vocoder of a voice that is learning."""
+
+    name: str
+    spec: VocoderSpec
+    session: Session
+
+
 class Singer:
     """Everything of a voice but the denoiser, from prepared data and the RUN_DIR that its vocoder is trained in.
 
@@ -44,26 +53,25 @@ class Singer:
         }
         self.vocoder()
 
-    def voice(self, denoiser: nn.Module) -> Voice:
-        """With the denoiser as it is now, and the newest vocoder."""
-        spec, vocoder = self.vocoder()
+    def voice(self, denoiser: nn.Module, vocoder: Vocoder) -> Voice:
+        """With the denoiser as it is now."""
         conditioner = denoiser.eval().get_submodule("conditioner")
         sessions = {
             **self.heard,
             "condition": session("the conditioner", conditioner),
             "denoiser": session("the denoiser", Step(denoiser, self.objective.prediction)),
-            "vocoder": vocoder,
+            "vocoder": vocoder.session,
         }
-        return Voice(self._manifest(spec), sessions)
+        return Voice(self._manifest(vocoder.spec), sessions)
 
-    def vocoder(self) -> tuple[VocoderSpec, Session]:
-        """The one trained in RUN_DIR, else the demo voice's where that has the same mel."""
+    def vocoder(self) -> Vocoder:
+        """The best trained in RUN_DIR so far, else the demo voice's where that has the same mel."""
         folder = self.run_dir / "vocoder"
         if checkpoint.newest(folder) is not None:
             return _trained(folder, self.data)
         if voices.read_manifest().mel == self.data.spec:
             demo = Voice.load(device="cpu")
-            return demo.manifest.vocoder, demo.vocoder
+            return Vocoder("demo", demo.manifest.vocoder, demo.vocoder)
         raise OptionError(
             "a denoiser cannot be heard without a vocoder; run first: "
             f"svc-train vocoder {self.data.folder} {self.run_dir}"
@@ -139,7 +147,7 @@ def session(name: str, network: nn.Module) -> Session:
     return Session(name, place, TorchGraph(network))
 
 
-def _trained(folder: Path, data: PreparedData) -> tuple[VocoderSpec, Session]:
+def _trained(folder: Path, data: PreparedData) -> Vocoder:
     known = configs.read(folder / "data.yaml")
     off = configs.differences(data.facts["mel"], known["mel"])
     if off:
@@ -150,7 +158,7 @@ def _trained(folder: Path, data: PreparedData) -> tuple[VocoderSpec, Session]:
     assert path is not None
     network.load_state_dict(checkpoint.weights(path)[0])
     kind = "mini_nsf" if config.network.get("mini") else config.architecture
-    return VocoderSpec(kind, VOCODER_FRAMES, "host"), session("the vocoder", network)
+    return Vocoder(path.name, VocoderSpec(kind, VOCODER_FRAMES, "host"), session("the vocoder", network))
 
 
 def _speaker(known: Mapping[str, Any]) -> Speaker:

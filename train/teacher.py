@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
@@ -14,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 from transformers import AutoConfig, HubertModel
-from transformers.utils import cached_file
+from transformers.utils import cached_file, logging
 
 from moksori.models.hubert import HubertTeacher
 from moksori.models.whisper import MAX_UNITS, WhisperConfig, WhisperContent
@@ -58,13 +59,48 @@ def load(source: str, layer: int | None = None) -> Teacher:
         assert network.projection is not None
         return Teacher(network, "hubert", network.projection.out_features, None)
     try:
-        config = AutoConfig.from_pretrained(source)
+        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
         weights = _weights(source)
     except (OSError, ValueError, SafetensorError, UnpicklingError) as error:
         raise MoksoriError(_reason(source, error)) from error
+    except STRANGE as error:
+        raise MoksoriError(f"{source}: config.json is of no use ({_line(error)}); get it again") from error
     if config.model_type not in LOADERS:
         raise MoksoriError(f"{source} is a '{config.model_type}'; teachers are {', '.join(LOADERS)}")
-    return LOADERS[config.model_type](source, config, weights, layer)
+    _check(source, config, weights)
+    try:
+        return LOADERS[config.model_type](source, config, weights, layer)
+    except STRANGE as error:
+        raise MoksoriError(f"{source}: its weights are not those of its config.json ({_line(error)})") from error
+
+
+# What transformers and torch raise where a config asks for what cannot be or what the weights are not.
+STRANGE = (
+    RuntimeError, TypeError, ValueError, KeyError, AttributeError, MemoryError, ZeroDivisionError,
+    errors.StrictDataclassError,
+)  # fmt: skip
+# The largest that any published network has, and more; a config that asks for more memory than there is ends here.
+MOST: Mapping[str, int] = {
+    "hidden_size": 4096, "num_hidden_layers": 64, "num_attention_heads": 64, "intermediate_size": 2**14,
+    "num_conv_pos_embeddings": 1024, "num_conv_pos_embedding_groups": 1024, "conv_dim": 2048, "conv_kernel": 64,
+    "conv_stride": 64, "d_model": 4096, "encoder_layers": 64, "encoder_attention_heads": 64,
+}  # fmt: skip
+
+
+def _check(source: str, config: Any, weights: Mapping[str, torch.Tensor]) -> None:
+    """Refuse sizes that no such network has, before anything of them is made, and weights that are no numbers."""
+    for name, most in MOST.items():
+        value = getattr(config, name, 1)
+        sizes = value if isinstance(value, list | tuple) else [value]
+        if not all(type(size) is int and 1 <= size <= most for size in sizes) or len(sizes) > MOST["num_hidden_layers"]:
+            raise MoksoriError(f"{source}: {name} in config.json must be from 1 to {most}, not {str(value)[:60]}")
+    for name, tensor in weights.items():
+        if not isinstance(tensor, torch.Tensor) or not bool(torch.isfinite(tensor).all()):
+            raise MoksoriError(f"{source}: {name} holds no numbers; get it again")
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:160] or type(error).__name__
 
 
 def _weights(source: str) -> dict[str, torch.Tensor]:
@@ -100,7 +136,13 @@ def _whisper(source: str, config: Any, weights: dict[str, torch.Tensor], layer: 
 
 
 def _hubert(source: str, config: Any, weights: dict[str, torch.Tensor], layer: int | None) -> Teacher:
-    hubert = HubertModel.from_pretrained(source, attn_implementation="eager").eval()
+    if layer is not None and layer > config.num_hidden_layers:
+        raise MoksoriError(f"{source} has {config.num_hidden_layers} layers, and no layer {layer}")
+    with _silenced():
+        loaded: Any = HubertModel.from_pretrained(source, attn_implementation="eager", output_loading_info=True)
+    hubert, missing = loaded[0].eval(), sorted(set(loaded[1]["missing_keys"]) - {"masked_spec_embed"})
+    if missing:
+        raise MoksoriError(f"{source} lacks {missing[0]}" + f" and {len(missing) - 1} more" * (len(missing) > 1))
     projection = None
     if "final_proj.weight" in weights and layer == 9:
         width, hidden = weights["final_proj.weight"].shape
@@ -108,6 +150,20 @@ def _hubert(source: str, config: Any, weights: dict[str, torch.Tensor], layer: i
         projection.load_state_dict({"weight": weights["final_proj.weight"], "bias": weights["final_proj.bias"]})
     network = HubertTeacher(hubert, config.num_hidden_layers if layer is None else layer, projection)
     return Teacher(network.eval(), "hubert", projection.out_features if projection else config.hidden_size, None)
+
+
+@contextmanager
+def _silenced() -> Iterator[None]:
+    """Keep transformers' bar and its report of what it finds in a file from the terminal; it is judged here."""
+    level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity(logging.CRITICAL)
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bar:
+            logging.enable_progress_bar()
 
 
 LOADERS: dict[str, Callable[[str, Any, dict[str, torch.Tensor], int | None], Teacher]] = {

@@ -17,6 +17,7 @@ from moksori.runtime import mel
 from moksori.runtime.errors import OptionError
 from moksori.train import config as configs
 from moksori.train import dataset, start, synthesis
+from moksori.train.checkpoint import Ranking
 from moksori.train.dataset import MARGIN, Crop, PreparedData, Share
 from moksori.train.loop import LoopConfig
 from moksori.train.precision import full
@@ -43,6 +44,7 @@ class VocoderTask:
     """The loop's view of the vocoder."""
 
     trivial: float | None = None
+    begun = False
 
     def __init__(self, data: PreparedData, config: VocoderConfig) -> None:
         self.data, self.config, self.spec = data, config, data.spec
@@ -53,6 +55,8 @@ class VocoderTask:
         self.shape = synthesis.resolved(config.architecture, config.network, data.spec)
         self.network: nn.Module = self.architecture.network(self.shape)
         self.adversary: nn.Module | None = SpectrogramDiscriminator() if config.adversarial else None
+        # what an adversary teaches costs mel distance and is heard, so there the newest is the best
+        self.ranking: Ranking | None = None if config.adversarial else Ranking("validation/mel")
         self._filters = torch.from_numpy(mel.filterbank(data.spec))
 
     def batches(self, share: Share, device: torch.device) -> Generator[dict[str, Tensor]]:
@@ -106,6 +110,7 @@ class VocoderTask:
         """Take the weights of ``start_from``, if any; for the first step of a run."""
         if self.config.start_from is not None:
             self.network.load_state_dict(start.read(self.config.start_from).state)
+            self.begun = True
 
     def _synthesise(self, network: nn.Module, batch: dict[str, Tensor]) -> Tensor:
         return self.architecture.synthesise(network, batch, self.spec)

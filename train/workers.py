@@ -11,6 +11,8 @@ from multiprocessing import get_context, parent_process
 from threading import Thread, current_thread, main_thread
 from typing import Any, TypeVar
 
+from moksori.runtime import plugins
+
 T = TypeVar("T")
 
 
@@ -72,6 +74,7 @@ def _begin() -> None:
     """Leave Ctrl-C to the parent, and end with it: one that is killed cannot end its workers."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     Thread(target=_end_with_parent, daemon=True).start()
+    plugins.load()
 
 
 def _end_with_parent() -> None:

@@ -84,7 +84,7 @@ def _train(work: Path, role: str) -> None:
     steps = configs.load(config, ROLES[role].config).loop.steps * (LONGER_ON_GPU if torch.cuda.is_available() else 1)
     threads = 1 if role != "content" else os.cpu_count() or 1  # two networks train at once, and small ones
     arguments: list[str | Path | int] = [role, work / "data", work / "run"]
-    arguments += ["--config", config, "--steps", steps, "--threads", threads]
+    arguments += ["--config", config, "--steps", steps, "--threads", threads, "--by-loss"]  # choose.py judges
     command = [sys.executable, "-m", "moksori.train.cli", *map(str, arguments)]
     environment = {**os.environ, "COLUMNS": "160"}  # or its lines are folded for a narrow terminal
     with subprocess.Popen(

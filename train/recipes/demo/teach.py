@@ -30,9 +30,9 @@ def teach(source: str, folders: dict[str, list[Path]], target: Path) -> None:
     last.load_state_dict(
         {"weight": torch.from_numpy(fitted.weight).float(), "bias": torch.from_numpy(fitted.bias).float()}
     )
-    facts = ContentFacts(taught.kind, UNITS, CONTEXT_SECONDS, taught.longest, "MIT", CREDIT)
+    facts = ContentFacts(taught.kind, UNITS, CONTEXT_SECONDS, taught.longest, licence="MIT", credit=CREDIT)
     target.parent.mkdir(parents=True, exist_ok=True)
-    export_content(nn.Sequential(taught.network, last).eval(), facts, target, precision="int8")
+    export_content(nn.Sequential(taught.network, last).eval(), facts, target, precision="w8")
 
 
 def _frames(
