@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +12,16 @@ import onnx
 import yaml
 from google.protobuf.message import DecodeError
 from onnx import ModelProto, ValueInfoProto, helper, numpy_helper
+from torch import nn
 
-from moksori.export import card
 from moksori.export.graph import FORMAT_VERSION, ExportError, Proof
 from moksori.export.openutau import CONFIG
-from moksori.export.target import whole
 from moksori.export.vocoder import export_vocoder, facts
 from moksori.models.nsf_hifigan import NsfHifiGan
-from moksori.runtime import archive, devices, manifest, onnx_bytes, voice
+from moksori.runtime import archive, devices, manifest, onnx_bytes
 from moksori.runtime.errors import VoiceError
 from moksori.runtime.files import atomic_path
-from moksori.runtime.manifest import Manifest, VocoderSpec
+from moksori.runtime.manifest import VocoderSpec
 from moksori.runtime.mel import MelSpec
 from moksori.train import published
 from moksori.train.start import differences
@@ -49,6 +48,12 @@ class Adopted:
     spec: VocoderSpec
     proofs: tuple[Proof, ...]
     credit: str
+    network: nn.Module | None = None
+
+    @property
+    def networks(self) -> dict[str, nn.Module]:
+        """The same, by role."""
+        return {} if self.network is None else {"vocoder": self.network}
 
 
 def adopt(source: Path, mel: MelSpec, path: Path, precision: str = "fp32") -> Adopted:
@@ -66,7 +71,7 @@ def adopt(source: Path, mel: MelSpec, path: Path, precision: str = "fp32") -> Ad
         network = NsfHifiGan(found.config)
         network.load_state_dict(found.state)
         proved = export_vocoder(network.eval(), mel, path, precision)
-        return Adopted(proved.spec, (proved.vocoder,), _credit(source.resolve().name))
+        return Adopted(proved.spec, (proved.vocoder,), _credit(source.resolve().name), network)
     said, model = _package(source)
     _check_mel(source, _mel(said, source), mel)
     graph = _ours(model, said, mel, source)
@@ -74,35 +79,6 @@ def adopt(source: Path, mel: MelSpec, path: Path, precision: str = "fp32") -> Ad
     with atomic_path(path) as part:
         part.write_bytes(graph.SerializeToString())
     return Adopted(VocoderSpec("openutau", CONTEXT, "graph"), (), _credit(str(said["name"])))
-
-
-def exchange(name: str, source: Path, target: Path, precision: str, force: bool) -> tuple[Manifest, tuple[Proof, ...]]:
-    """Write the voice ``name`` as ``target`` with the vocoder at ``source`` in place of its own.
-
-    Its measured quality is left out, since it was measured with the other vocoder.
-
-    Raises:
-        MoksoriError: as ``adopt``, or the voice cannot be read, or ``target`` exists.
-    """
-    said, graphs = voice.read_graphs(name)
-    with whole(target, force) as folder:
-        for role, graph in graphs.items():
-            (folder / f"{role}.onnx").write_bytes(graph)
-        adopted = adopt(source, said.mel, folder / "vocoder.onnx", precision)
-        stored = {**said.precision, "vocoder": precision if adopted.proofs else "fp32"}
-        made = replace(
-            said,
-            vocoder=adopted.spec,
-            precision=stored,
-            quality={},
-            credits=(*said.credits, adopted.credit),
-            files=manifest.graph_files(folder),
-        )
-        manifest.write(folder / manifest.FILE, made)
-        text = f"# {made.name}\n\n{made.description}\n\n" + "".join(f"- {one}\n" for one in made.credits)
-        (folder / card.FILE).write_text(text, encoding="utf-8", newline="\n")
-        voice.Voice.load(folder, "cpu")
-    return made, adopted.proofs
 
 
 def _credit(name: str) -> str:

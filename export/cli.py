@@ -2,32 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 from rich.console import Console
-from rich.table import Table
 
+from moksori.export import show
 from moksori.runtime.command import Command
 from moksori.runtime.errors import OptionError
-
-if TYPE_CHECKING:
-    from moksori.export.graph import Proof
-    from moksori.runtime.manifest import Manifest
 
 EXAMPLES = """\b
 Examples:
   svc-export run/ my_voice/
-  svc-export run/ my_voice.zip --speakers heart,f001 --precision int8
+  svc-export run/ my_voice.zip --speakers heart,f001 --precision int8 --data data/
   svc-export run/ content.onnx --content-only
   svc-export --pitch crepe
   svc-export --teacher facebook/hubert-base-ls960 --layer 9 content.onnx
   svc-export my_voice/ other_voice/ --vocoder nsf_hifigan.oudep
+  svc-export my_voice/ other_voice/ --content contentvec/ --layer 9
   svc-export run/ my_vocoder.oudep --openutau
   svc-export --from diff_svc_model/ --content contentvec/ --layer 9 --vocoder nsf_hifigan.oudep my_voice/
   svc-export --inspect my_voice.zip
 """
+SMALLER = frozenset({"--precision", "--data", "--force"})
+WHOLE = SMALLER | {"--name", "--speakers", "--about", "--zip", "--vocoder"}
+# What can be asked for, and the options that then mean something.
+TASKS: Mapping[str, frozenset[str]] = {
+    "--inspect": frozenset(),
+    "--from": WHOLE | {"--content", "--layer", "--pitch"},
+    "--teacher": SMALLER | {"--layer"},
+    "--pitch": frozenset({"--force"}),
+    "--openutau": SMALLER | {"--name"},
+    "--content-only": SMALLER,
+    "a RUN_DIR": WHOLE | {"--student"},
+    "a voice": SMALLER | {"--vocoder", "--content", "--layer", "--zip"},
+}
 
 
 @click.command("svc-export", cls=Command, extra="export", epilog=EXAMPLES)
@@ -37,10 +48,15 @@ Examples:
 @click.option("--speakers", metavar="A,B", help="The speakers to keep, in this order.  [default: all]")
 @click.option(
     "--precision",
-    default="fp16",
-    show_default=True,
     metavar="P",
-    help="How weights are stored: fp32, fp16, int8, or NETWORK=P,NETWORK=P. All compute in fp32.",
+    help="fp32; fp16 and w8: weights stored in 16 or 8 bits, computed in fp32; int8: computed in 8 bits, for CPUs, "
+    "needs --data. Or NETWORK=P,NETWORK=P.  [default: fp16; with --teacher fp32]",
+)
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Prepared data of the voice: calibrates int8, and judges every precision.  [default: judged by a tone]",
 )
 @click.option(
     "--about",
@@ -56,7 +72,7 @@ Examples:
     "--content-only", is_flag=True, help="Write only the trained content network, to the file VOICE."
 )
 @click.option("--zip", "as_zip", is_flag=True, help="Write VOICE.zip instead of a folder.")
-@click.option("--force", is_flag=True, help="Replace a voice that exists.")
+@click.option("--force", is_flag=True, help="Replace what exists, and keep a precision that costs too much.")
 @click.option(
     "--pitch",
     "tracker",
@@ -86,16 +102,21 @@ Examples:
     help="Make VOICE of a diff-svc model (model_ckpt_steps_N.ckpt, config.yaml); needs --content and --vocoder.",
 )
 @click.option(
-    "--content", metavar="NAME", help="Of --from: a graph, a voice, or a HuBERT or ContentVec by folder or hub id."
+    "--content",
+    metavar="NAME",
+    help="With --from, or in place of a voice's own: a graph, a voice, or a HuBERT or ContentVec by folder or hub id.",
 )
 @click.option("--inspect", metavar="VOICE", help="Print what a voice is, check its files, and exit.")
 @click.version_option(package_name="moksori")
+@click.pass_context
 def main(
+    ctx: click.Context,
     run_dir: Path | None,
     voice: Path | None,
     name: str | None,
     speakers: str | None,
-    precision: str,
+    precision: str | None,
+    data: Path | None,
     about_file: Path | None,
     student: bool,
     content_only: bool,
@@ -113,56 +134,55 @@ def main(
     """Write the networks in RUN_DIR (trained by svc-train) as VOICE, a folder or .zip for svc-run.
 
     Of each network the checkpoint that best.json names is taken, else the newest. Every graph is compared with
-    its network at lengths it was not exported at; nothing is written when one differs by more than 1e-4.
+    its network at lengths it was not exported at; nothing is written when one differs by more than 1e-4. What a
+    smaller precision than fp32 costs is measured and printed; nothing is written when it is too much.
     """
     console = Console()
-    if inspect is not None:
-        _inspect(inspect, console)
+    task = _task(ctx, run_dir)
+    if task == "--inspect":
+        show.voice(str(inspect), console)
         return
-    if content is not None and imported is None:
-        raise OptionError("--content is for --from; a RUN_DIR has the content graph of its data")
-    if imported is None and (tracker is not None or teacher is not None):
-        from moksori.export import extractors
-
+    if task in ("--teacher", "--pitch"):
         if voice is not None:
-            raise OptionError("--pitch and --teacher write one file: name it, or nothing, and svc-prepare finds it")
-        proof = extractors.tracker(tracker, run_dir) if tracker else extractors.teacher(str(teacher), layer, run_dir)
-        _show([proof], console)
-        console.print(f"{click.format_filename(proof.path)}", markup=False, highlight=False, soft_wrap=True)
+            raise OptionError(f"{task} writes one file: name it, or nothing, and svc-prepare finds it")
+        _extractor(tracker if teacher is None else None, teacher, layer, run_dir, precision, data, force, console)
         return
     if imported is not None:
         run_dir, voice = imported, _only_voice(run_dir, voice)
     if run_dir is None or voice is None:
         raise OptionError("name a RUN_DIR and a VOICE, as in: svc-export run/ my_voice/ (svc-export --help)")
-    if openutau:
-        from moksori.export import vocoders
-
-        _show([vocoders.openutau(run_dir, voice, name, precision, force)], console)
-        return
-    if imported is None and vocoder is not None and not (run_dir / "denoiser").is_dir():
-        from moksori.export import vocoders
-
-        _show(vocoders.exchange(run_dir, voice, vocoder, precision, force), console)
-        return
-    if imported is None and not run_dir.is_dir():
-        raise OptionError(f"{run_dir} is not a folder; name the RUN_DIR of svc-train")
+    target = voice.with_name(f"{voice.name}.zip") if as_zip and voice.suffix != ".zip" else voice
+    from moksori.export import vocoders
+    from moksori.export.exchange import Parts, exchange
     from moksori.export.graph import ExportError
     from moksori.export.voice import About, Choices, export_student, export_voice, precisions
     from moksori.train import config as configs
 
-    if content_only:
+    stored = precisions(precision or "fp16")
+    if task == "--openutau":
+        proof, cost = vocoders.openutau(run_dir, voice, name, stored["vocoder"], data, force)
+        show.proofs([proof], [cost] if cost else [], console)
+        return
+    if task == "a voice":
+        parts = Parts(vocoder, content, layer)
+        show.proofs(*exchange(run_dir, target, parts, stored, data, force), console)
+        return
+    if imported is None and not run_dir.is_dir():
+        raise OptionError(f"{run_dir} is not a folder; name the RUN_DIR of svc-train")
+    if task == "--content-only":
         if voice.exists() and not force:
             raise ExportError(f"{voice} exists; use --force to replace it")
-        _show([export_student(run_dir, voice, precisions(precision)["content"])], console)
+        proof, cost = export_student(run_dir, voice, stored["content"], data, force)
+        show.proofs([proof], [cost] if cost else [], console)
         return
-    target = voice.with_name(f"{voice.name}.zip") if as_zip and voice.suffix != ".zip" else voice
     choices = Choices(
         name=name or (target.stem if target.suffix == ".zip" else target.resolve().name),
         speakers=tuple(part.strip() for part in speakers.split(",")) if speakers else (),
-        precision=precisions(precision),
+        precision=stored,
         student=student,
         force=force,
         vocoder=vocoder,
+        data=data,
     )
     place = about_file or run_dir / "about.yaml"
     about = configs.load(place, About()) if about_file or place.exists() else About()
@@ -174,11 +194,45 @@ def main(
 
             hearing = imports.hearing(content, layer, tracker)
             exported = imports.import_voice(imported, target, hearing, choices, about)
-    _show(exported.proofs, console)
+    show.proofs(exported.proofs, exported.costs, console)
     size = sum(file.bytes for file in exported.manifest.files.values())
     console.print(
         f"{click.format_filename(target)}: {size / 1e6:.1f} MB", markup=False, highlight=False, soft_wrap=True
     )
+
+
+def _task(ctx: click.Context, run_dir: Path | None) -> str:
+    """What is asked for; OptionError when an option is given that would mean nothing then."""
+    given = [
+        one.opts[0]
+        for one in ctx.command.params
+        if isinstance(one, click.Option) and ctx.get_parameter_source(one.name or "") is ParameterSource.COMMANDLINE
+    ]
+    task = next((name for name in TASKS if name in given), "a RUN_DIR")
+    exchanged = {"--vocoder", "--content"} & set(given)
+    if task == "a RUN_DIR" and exchanged and run_dir is not None and not (run_dir / "denoiser").is_dir():
+        task = "a voice"
+    for option in given:
+        if option != task and option not in TASKS[task]:
+            others = [name for name, options in TASKS.items() if option == name or option in options]
+            raise OptionError(f"{option} is for {', '.join(dict.fromkeys(others))}, not for {task}; leave it out")
+    return task
+
+
+def _extractor(
+    tracker: str | None, teacher: str | None, layer: int | None, path: Path | None, precision: str | None,
+    data: Path | None, force: bool, console: Console,
+) -> None:  # fmt: skip
+    from moksori.export import extractors
+    from moksori.export.voice import precisions
+
+    if tracker is not None:
+        proof, cost = extractors.tracker(tracker, path), None
+    else:
+        stored = precisions(precision or "fp32")["content"]
+        proof, cost = extractors.teacher(str(teacher), layer, path, stored, data, force)
+    show.proofs([proof], [cost] if cost else [], console)
+    console.print(f"{click.format_filename(proof.path)}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _only_voice(first: Path | None, second: Path | None) -> Path:
@@ -186,76 +240,6 @@ def _only_voice(first: Path | None, second: Path | None) -> Path:
     if first is None or second is not None:
         raise OptionError("--from makes one voice: name it, as in: svc-export --from diff_svc_model/ my_voice/ …")
     return first
-
-
-def _show(proofs: list[Proof] | tuple[Proof, ...], console: Console) -> None:
-    """A row for every graph: how far it is from its network, and what storing its weights small costs."""
-    table = Table(title="Graphs against their networks", title_justify="left")
-    for head in ("graph", "kind", "stored", "MB", "largest error", "lengths", "rounding", "load"):
-        table.add_column(head, justify="left" if head in ("graph", "kind", "stored", "lengths") else "right")
-    for proof in proofs:
-        lengths = "; ".join(" ".join(f"{name} {n}" for name, n in one.items()) for one in proof.lengths)
-        rounding = f"{max(proof.rounding.values()):.1e}" if proof.rounding else "none"
-        figures = (
-            f"{proof.bytes / 1e6:.2f}",
-            f"{proof.worst:.1e}",
-            lengths,
-            rounding,
-            f"{1000 * proof.load_seconds:.0f} ms",
-        )
-        table.add_row(proof.role, proof.kind, proof.precision, *figures)
-    console.print(table)
-
-
-def _inspect(voice: str, console: Console) -> None:
-    from moksori.runtime.voice import Voice
-
-    loaded = Voice.load(voice if not Path(voice).exists() else Path(voice), "cpu")  # checks hashes and graphs
-    said = loaded.manifest
-    for line in _description(said):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
-    table = Table()
-    for head in ("graph", "kind", "stored as", "bytes", "context", "error", "sha256"):
-        table.add_column(head)
-    for role, session in loaded.sessions.items():
-        facts = session.metadata
-        keys = ("kind", "precision", "context", "proof_max_error")
-        kind, precision, context, error = (facts.get(key, "") for key in keys)
-        table.add_row(
-            role,
-            kind,
-            precision or said.precision.get(role, ""),
-            f"{said.files[role].bytes:,}",
-            context,
-            error,
-            said.files[role].sha256[:8],
-        )
-    console.print(table)
-    size = sum(file.bytes for file in said.files.values())
-    console.print(f"{size / 1e6:.1f} MB; every file is as voice.json describes it", highlight=False)
-
-
-def _description(said: Manifest) -> list[str]:
-    mel, flow = said.mel, said.denoiser
-    milliseconds = 1000 * said.units.hop / said.units.sample_rate
-    return [
-        f"{said.name}: {said.description}" if said.description else said.name,
-        f"  audio     {mel.sample_rate} Hz, {mel.bins} mel bins every {mel.hop} samples",
-        f"  content   {said.units.dimension} numbers every {milliseconds:g} ms",
-        f"  pitch     {said.pitch.kind}, {said.pitch.fmin:g} to {said.pitch.fmax:g} Hz",
-        f"  denoiser  {flow.architecture}, {flow.prediction}, {flow.sampler} in {flow.steps} steps, "
-        f"noise {flow.noise_scale:g}",
-        f"  vocoder   {said.vocoder.kind}",
-        f"  format    {said.format_version}",
-        *(
-            f"  speaker   {one.name}: {one.f0_low:.0f} to {one.f0_high:.0f} Hz, median {one.f0_median:.0f} Hz"
-            + (f" ({one.licence})" if one.licence else "")
-            for one in said.speakers
-        ),
-        *(f"  quality   {name} {value:.4g}" for name, value in said.quality.items()),
-        *([f"  licence   {said.licence}"] if said.licence else []),
-        *(f"  credit    {credit}" for credit in said.credits),
-    ]
 
 
 if __name__ == "__main__":

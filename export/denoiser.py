@@ -69,6 +69,11 @@ def export_denoiser(
     return DenoiserProof(condition, denoiser, condition_context, context)
 
 
+def step_networks(network: nn.Module, prediction: str) -> dict[str, nn.Module]:
+    """The network as the two graphs have it, by role."""
+    return {"condition": network.get_submodule("conditioner"), "denoiser": Step(network, prediction).eval()}
+
+
 class Step(nn.Module):
     """x_next = c0·x + c1·prediction + c2·history_1 + c3·history_2 + c4·history_3, all [1, M, T].
 

@@ -31,6 +31,7 @@ __all__ = [
     "Lengths",
     "Port",
     "Proof",
+    "annotate",
     "metadata",
     "seal",
     "write",
@@ -44,20 +45,23 @@ PRODUCER = "moksori"
 class Proof:
     """What was written and how well it was shown to agree with the network.
 
-    ``errors`` holds, per output, the largest error over the largest value; ``rounding`` the relative L2
-    distance that the storage precision costs against the unrounded network.
+    ``errors`` holds, per output, the largest error over the largest value, ``absolute`` the largest of all as it is;
+    ``rounding`` the relative L2 distance that the storage precision costs against the unrounded network.
     """
 
     path: Path
+    spec: GraphSpec
     role: str
     kind: str
     precision: str
     errors: Mapping[str, float]
+    absolute: float
     rounding: Mapping[str, float]
     lengths: tuple[Lengths, ...]
     at_lengths: tuple[float, ...]  # largest error at each of them
     operators: tuple[str, ...]
-    stored: storage.Stored
+    opset: int
+    context: str  # how far it looks to either side: frames, or seconds of audio; empty where that was not asked
     load_seconds: float
     bytes: int
     sha256: str
@@ -97,7 +101,7 @@ def seal(
     """Check, compress, prove against ``reference``, describe and write a graph that exists already."""
     _strip(model, spec)
     fusion.gelu(model)
-    stored = storage.compress(model, precision)
+    storage.compress(model, precision)
     used = operators.check(model)
     _check_storage(model, spec)
     onnx.checker.check_model(model, full_check=True)
@@ -115,6 +119,8 @@ def seal(
             "precision": precision,
             "weights_sha256": weights,
             "proof_max_error": f"{evidence.worst:.2e}",
+            "proof_max_absolute_error": f"{evidence.absolute:.2e}",
+            "proof_errors": json.dumps([float(f"{error:.1e}") for error in evidence.at_lengths]),
             "proof_lengths": json.dumps([dict(lengths) for lengths in spec.unseen]),
         },
     )
@@ -122,20 +128,32 @@ def seal(
         part.write_bytes(model.SerializeToString())
     return Proof(
         path=path,
+        spec=spec,
         role=spec.role,
         kind=spec.kind,
         precision=precision,
         errors=evidence.errors,
+        absolute=evidence.absolute,
         rounding=rounding or {},
         lengths=spec.unseen,
         at_lengths=evidence.at_lengths,
         operators=used,
-        stored=stored,
+        opset=operators.OPSET,
+        context=spec.metadata.get("context", ""),
         load_seconds=evidence.load_seconds,
         bytes=path.stat().st_size,
         sha256=sha256(path),
         weights_sha256=weights,
     )
+
+
+def annotate(path: Path, model: ModelProto, facts: Mapping[str, str]) -> None:
+    """Write ``model``, proved before or made of such a one, with more metadata."""
+    said = {entry.key: entry.value for entry in model.metadata_props}
+    used = " ".join(sorted({node.op_type for node in model.graph.node}))
+    onnx.helper.set_model_props(model, {**said, "operators": used, "weights_sha256": _weights_sha256(model), **facts})
+    with atomic_path(path) as part:
+        part.write_bytes(model.SerializeToString())
 
 
 def metadata(path: Path) -> dict[str, str]:

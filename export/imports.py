@@ -7,14 +7,15 @@ import shutil
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from moksori.export import card, extractors
+from moksori.export import card, cost, extractors
 from moksori.export.adopt import adopt
-from moksori.export.denoiser import DenoiserFacts, DenoiserProof, export_denoiser
-from moksori.export.graph import ExportError, Proof, metadata
+from moksori.export.content import unit_spec
+from moksori.export.denoiser import DenoiserFacts, DenoiserProof, export_denoiser, step_networks
+from moksori.export.graph import ExportError, metadata
 from moksori.export.target import whole
-from moksori.export.voice import DEFAULTS, STUDENT_CONTEXT, About, Choices, Exported
+from moksori.export.voice import DEFAULTS, About, Choices, Exported
 from moksori.runtime import devices, manifest, pitch
-from moksori.runtime.manifest import ROLES, DenoiserSpec, Manifest, PitchSpec, Speaker, UnitSpec, VocoderSpec
+from moksori.runtime.manifest import ROLES, DenoiserSpec, Manifest, PitchSpec, Speaker, VocoderSpec
 from moksori.runtime.voice import Voice
 from moksori.train import diff_svc
 from moksori.train import extractors as heard
@@ -51,39 +52,28 @@ def import_voice(source: Path, target: Path, hearing: Hearing, choices: Choices,
         raise ExportError("a diff-svc model needs a vocoder: add --vocoder nsf_hifigan.oudep, or openvpi's folder")
     if len(choices.speakers) > 1:
         raise ExportError("a diff-svc model has one speaker; give --speakers one name")
+    cost.require_data(choices.precision, choices.data)
     model = diff_svc.read(source)
     with whole(target, choices.force) as folder:
-        proofs = _content(hearing, choices.precision["content"], model, folder / "content.onnx")
+        dimension = model.config.units
+        proofs, networks = extractors.listener(
+            hearing.content, hearing.layer, folder / "content.onnx", choices.written("content"), dimension,
+            f"{model.path} was trained on {dimension} (hidden_size in {diff_svc.CONFIG})",
+        )  # fmt: skip
         tracked = heard.pitch(hearing.tracker, devices.cpu())
         shutil.copyfile(tracked.path, folder / "pitch.onnx")
-        adopted = adopt(choices.vocoder, model.mel, folder / "vocoder.onnx", choices.precision["vocoder"])
-        proof = _denoiser(model, folder, choices.precision["denoiser"])
+        adopted = adopt(choices.vocoder, model.mel, folder / "vocoder.onnx", choices.written("vocoder"))
+        proof = _denoiser(model, folder, choices.written("denoiser"))
+        networks |= step_networks(model.network, "epsilon") | adopted.networks
         origin = f"Imported from a diff-svc model, {model.path.name}; its singer and trainer are to be credited"
         about = replace(about, credits=(*about.credits, origin, adopted.credit))
         made = _manifest(model, folder, proof, adopted.spec, tracked.kind, choices, about)
+        made, costs = cost.reduced(folder, made, networks, choices.precision, choices.data, choices.force)
         manifest.write(folder / manifest.FILE, made)
         proofs += (proof.condition, proof.denoiser, *adopted.proofs)
         (folder / card.FILE).write_text(card.write(made, about, (), proofs), encoding="utf-8", newline="\n")
         Voice.load(folder, "cpu")
-    return Exported(made, proofs)
-
-
-def _content(hearing: Hearing, precision: str, model: DiffSvc, path: Path) -> tuple[Proof, ...]:
-    """The graph of a network of transformers, proved, or a graph that exists already, as it is."""
-    if extractors.is_network(hearing.content):
-        proofs: tuple[Proof, ...] = (extractors.teacher(hearing.content, hearing.layer, path, precision),)
-    else:
-        if hearing.layer is not None:
-            raise ExportError(f"a layer can be chosen of a network only, and {hearing.content} is a graph already")
-        shutil.copyfile(heard.content(hearing.content, devices.cpu()).path, path)
-        proofs = ()
-    dimension = heard.content(str(path), devices.cpu()).dimension
-    if dimension != model.config.units:
-        raise ExportError(
-            f"{hearing.content} gives {dimension} numbers a unit, and {model.path} was trained on {model.config.units} "
-            f"(hidden_size in {diff_svc.CONFIG}); give --content the network it was trained with"
-        )
-    return proofs
+    return Exported(made, proofs, costs)
 
 
 def _denoiser(model: DiffSvc, folder: Path, precision: str) -> DenoiserProof:
@@ -109,7 +99,7 @@ def _manifest(
         name=choices.name,
         description=about.description,
         mel=model.mel,
-        units=UnitSpec(model.config.units, 16_000, 320, float(said["content"].get("context") or STUDENT_CONTEXT)),
+        units=unit_spec(said["content"], model.config.units),
         pitch=_pitch(model, tracker),
         speakers=(_speaker(model, choices, about),),
         denoiser=DenoiserSpec(
@@ -135,7 +125,7 @@ def _manifest(
 def _pitch(model: DiffSvc, tracker: str) -> PitchSpec:
     heard_by = model.config.conditioner
     low, high = max(heard_by.f0_min, F0_LOW_HZ), min(heard_by.f0_max, F0_HIGH_HZ)
-    return PitchSpec(tracker, low, high, **asdict(pitch.DEFAULTS[tracker]))
+    return PitchSpec(tracker, low, high, **asdict(pitch.TRACKERS[tracker].options))
 
 
 def _speaker(model: DiffSvc, choices: Choices, about: About) -> Speaker:

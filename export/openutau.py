@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +13,8 @@ import torch
 import yaml
 from torch import Tensor, nn
 
+from moksori.export import cost
+from moksori.export.cost import Cost
 from moksori.export.graph import Axis, GraphSpec, Port, Proof, write
 from moksori.export.spec import ExportError
 from moksori.export.vocoder import draw_sung, facts
@@ -69,31 +73,40 @@ class OpenUtauForm(nn.Module):
 
 
 def export_openutau(
-    network: nn.Module, mel: MelSpec, target: Path, about: About, precision: str = "fp32", force: bool = False
-) -> Proof:
+    network: nn.Module,
+    mel: MelSpec,
+    target: Path,
+    about: About,
+    precision: str = "fp32",
+    data: Path | None = None,
+    force: bool = False,
+) -> tuple[Proof, Cost | None]:
     """Write the folder ``target`` with the graph and vocoder.yaml, or with oudep.yaml all in one when so named.
 
     Raises:
-        ExportError: another kind of vocoder, a target that exists, or a graph that differs from the network.
+        ExportError: another kind of vocoder, a target that exists, a graph that differs from the network, or a
+            precision that costs too much.
     """
     if not isinstance(network, NsfHifiGan):
         raise ExportError("OpenUtau takes NSF-HiFiGAN; train the vocoder with architecture: nsf_hifigan")
     packed = target.suffix == ".oudep"
     if target.exists() and (not force or target.is_dir() == packed):
         raise ExportError(f"{target} exists; use --force to replace it, or another name")
-    if not packed:
-        proof = write(OpenUtauForm(network), openutau_spec(mel), target / MODEL, precision)
-        _write(target / CONFIG, vocoder_yaml(mel, about))
-        return proof
-    with atomic_path(target.with_suffix(".onnx")) as graph:
+    with tempfile.TemporaryDirectory() as folder:
+        graph = Path(folder) / MODEL
         proof = write(OpenUtauForm(network), openutau_spec(mel), graph, precision)
+        judged = cost.reduced_vocoder(graph, OpenUtauForm(network), mel, precision, data, force)
+        if not packed:
+            with atomic_path(target / MODEL) as part:
+                shutil.copyfile(graph, part)
+            _write(target / CONFIG, vocoder_yaml(mel, about))
+            return proof, judged
         package = {"id": about.name, "version": about.version, "description": about.description, "class": "vocoder"}
         with atomic_path(target) as part, zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as archive:
             archive.writestr(PACKAGE, _text(package))
             archive.writestr(CONFIG, _text(vocoder_yaml(mel, about)))
             archive.write(graph, MODEL)
-    target.with_suffix(".onnx").unlink()
-    return proof
+    return proof, judged
 
 
 def openutau_spec(mel: MelSpec) -> GraphSpec:

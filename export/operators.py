@@ -19,15 +19,24 @@ DIRECTML = frozenset(
     """
     Abs Acos Acosh Add And ArgMax ArgMin Asin Asinh Atan Atanh AveragePool BatchNormalization Cast
     CastLike Ceil Celu Clip Concat Constant ConstantOfShape Conv ConvTranspose Cos Cosh CumSum
-    DepthToSpace Div Einsum Elu Equal Erf Exp Expand EyeLike Flatten Floor Gather GatherElements
-    GatherND Gemm GlobalAveragePool GlobalMaxPool Greater GreaterOrEqual GridSample HardSigmoid
-    Hardmax Identity InstanceNormalization IsInf IsNaN LRN LayerNormalization LeakyRelu Less
-    LessOrEqual Log LogSoftmax LpNormalization LpPool MatMul Max MaxPool Mean
-    MeanVarianceNormalization Min Mod Mul Neg Not OneHot Or PRelu Pad Pow Range Reciprocal ReduceL1
-    ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum
-    ReduceSumSquare Relu Reshape Resize ReverseSequence Round Selu Shape Shrink Sigmoid Sign Sin
-    Sinh Size Slice Softmax Softplus Softsign SpaceToDepth Split Sqrt Squeeze Sub Sum Tan Tanh
-    ThresholdedRelu Tile TopK Transpose Trilu Unsqueeze Where Xor
+    DepthToSpace DequantizeLinear Div DynamicQuantizeLinear Einsum Elu Equal Erf Exp Expand EyeLike
+    Flatten Floor Gather GatherElements GatherND Gemm GlobalAveragePool GlobalMaxPool Greater
+    GreaterOrEqual GridSample HardSigmoid Hardmax Identity InstanceNormalization IsInf IsNaN LRN
+    LayerNormalization LeakyRelu Less LessOrEqual Log LogSoftmax LpNormalization LpPool MatMul
+    MatMulInteger Max MaxPool Mean MeanVarianceNormalization Min Mod Mul Neg Not OneHot Or PRelu Pad Pow
+    QuantizeLinear Range Reciprocal ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean
+    ReduceMin ReduceProd ReduceSum ReduceSumSquare Relu Reshape Resize ReverseSequence Round Selu Shape
+    Shrink Sigmoid Sign Sin Sinh Size Slice Softmax Softplus Softsign SpaceToDepth Split Sqrt Squeeze Sub
+    Sum Tan Tanh ThresholdedRelu Tile TopK Transpose Trilu Unsqueeze Where Xor
+    """.split()
+)
+
+# What DirectML computes and CUDA does not (the same table of onnxruntime): a run would wait for the CPU there.
+# DynamicQuantizeLinear is such a one too, and allowed: int8 is for CPUs.
+CUDA_LACKS = frozenset(
+    """
+    Acos Acosh Asin Asinh Atan Atanh Cosh Hardmax LpNormalization LpPool Mean MeanVarianceNormalization
+    Sinh Tan
     """.split()
 )
 
@@ -87,6 +96,8 @@ def _reason(node: NodeProto, types: Types, computed: bool) -> str | None:
         return None
     if node.op_type not in DIRECTML:
         return REFUSED.get(node.op_type, f"DirectML has no kernel for it at opset {OPSET}")
+    if node.op_type in CUDA_LACKS:
+        return "CUDA has no kernel for it and sends it to the CPU"
     if any(types.get(name) == TensorProto.DOUBLE for name in node.output):
         return "its result is float64, which DirectML does not compute"
     rule = RULES.get(node.op_type)

@@ -29,7 +29,8 @@ class Evidence:
     """What ``prove`` measured: the worst relative error of each output and at each length, and seconds to load."""
 
     errors: dict[str, float]
-    at_lengths: tuple[float, ...]  # one for each of the spec's unseen lengths
+    absolute: float  # the largest error of any output, in its own unit
+    at_lengths: tuple[float, ...]  # relative, one for each of the spec's unseen lengths
     load_seconds: float
 
     @property
@@ -50,11 +51,11 @@ def prove(graph: bytes, reference: Reference, spec: GraphSpec) -> Evidence:
     session = open_session(graph)
     load_seconds = time.perf_counter() - started
     _check_names(session, spec)
-    rounds: list[dict[str, float]] = []
+    rounds: list[_Round] = []
     used = set(spec.silent)
     for number, lengths in enumerate(spec.unseen):
         inputs, others = (_draw(spec, lengths, seed) for seed in (2 * number + 1, 2 * number + 2))
-        errors = {port.name: 0.0 for port in spec.outputs}
+        errors = _Round({port.name: 0.0 for port in spec.outputs})
         rounds.append(errors)
         base = _compare(session, reference, spec, inputs, lengths, errors)
         for i, port in enumerate(spec.inputs):
@@ -65,8 +66,17 @@ def prove(graph: bytes, reference: Reference, spec: GraphSpec) -> Evidence:
     unused = [port.name for port in spec.inputs if port.name not in used]
     if unused:
         raise ExportError(f"{spec.role}: input {', '.join(unused)} changes no output")
-    worst = {port.name: max(errors[port.name] for errors in rounds) for port in spec.outputs}
-    return Evidence(worst, tuple(max(errors.values()) for errors in rounds), load_seconds)
+    worst = {port.name: max(errors.relative[port.name] for errors in rounds) for port in spec.outputs}
+    at_lengths = tuple(max(errors.relative.values()) for errors in rounds)
+    return Evidence(worst, max(errors.absolute for errors in rounds), at_lengths, load_seconds)
+
+
+@dataclass
+class _Round:
+    """The largest errors seen so far at one set of lengths."""
+
+    relative: dict[str, float]  # by output
+    absolute: float = 0.0
 
 
 def open_session(graph: bytes) -> onnxruntime.InferenceSession:
@@ -110,9 +120,9 @@ def _compare(
     spec: GraphSpec,
     inputs: Sequence[Tensor],
     lengths: Lengths,
-    errors: dict[str, float],
+    errors: _Round,
 ) -> list[Array]:
-    """Run both, note the error of each output in ``errors``, and return the graph's outputs."""
+    """Run both, note the errors of each output in ``errors``, and return the graph's outputs."""
     feed = {port.name: tensor.numpy() for port, tensor in zip(spec.inputs, inputs, strict=True)}
     outputs: list[Array] = session.run(None, feed)
     where = ", ".join(f"{name}={length}" for name, length in lengths.items())
@@ -122,7 +132,8 @@ def _compare(
                 f"{spec.role}: {port.name} has shape {output.shape} at {where}, not {shape(port, lengths)}"
             )
         error = _relative(output, expected)
-        errors[port.name] = max(errors[port.name], error)
+        errors.relative[port.name] = max(errors.relative[port.name], error)
+        errors.absolute = max(errors.absolute, float(np.abs(output - expected).max()))
         if not error <= LIMIT:
             raise ExportError(
                 f"{spec.role}: {port.name} differs from the network by {error:.1e} of its largest value"

@@ -1,4 +1,4 @@
-"""Weights stored in 16 or 8 bits and computed in 32.
+"""Weights stored in 16 or 8 bits (fp16, w8) and computed in 32. export/quantize.py makes graphs that compute in 8.
 
 ``round_weights`` moves a network's weights onto the grid of the stored numbers; ``compress`` then finds the weights
 of an exported graph that lie on that grid and stores them small, without any change of value: a Cast, for 8 bits
@@ -11,7 +11,6 @@ and the scale can be read back from the rounded weights alone, whichever way the
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import onnx
@@ -23,7 +22,7 @@ from torch.nn.utils import parametrize
 
 from moksori.export.spec import ExportError
 
-PRECISIONS = ("fp32", "fp16", "int8")
+PRECISIONS = ("fp32", "fp16", "w8")
 SMALLEST = 512  # elements; smaller tensors stay in float32, where they cost nothing
 LEVELS = 127  # largest magnitude of an 8-bit weight
 SCALE_BITS = 11
@@ -31,17 +30,8 @@ SCALE_BITS = 11
 Array = NDArray[np.float32]
 
 
-@dataclass(frozen=True)
-class Stored:
-    """Elements per storage precision."""
-
-    fp32: int
-    fp16: int
-    int8: int
-
-
 def round_weights(module: nn.Module, precision: str) -> None:
-    """Round the weights of ``module`` in place to what ``precision`` can store: "fp32", "fp16" or "int8".
+    """Round the weights of ``module`` in place to what ``precision`` can store.
 
     Only tensors of two or more axes are touched: 16 bits element by element, 8 bits with one scale per output
     channel. Weight norm and other parametrisations are made plain first.
@@ -58,7 +48,7 @@ def round_weights(module: nn.Module, precision: str) -> None:
                 if float(weight.abs().max()) > torch.finfo(torch.float16).max:
                     raise ExportError(f"{name} has values that 16 bits cannot hold; store it as fp32")
                 weight.copy_(weight.half().float())
-            elif precision == "int8":
+            elif precision == "w8":
                 weight.copy_(_round_int8(weight, channel))
 
 
@@ -76,21 +66,36 @@ def make_plain(module: nn.Module) -> None:
                 part.register_parameter(name, nn.Parameter(value))
 
 
-def compress(model: ModelProto, precision: str) -> Stored:
+def compress(model: ModelProto, precision: str) -> None:
     """Store the weights of ``model`` that lie on the grid of ``precision``, in place; the others stay."""
     decoders: list[NodeProto] = []
     initializers: list[TensorProto] = []
-    counts = dict.fromkeys(PRECISIONS, 0)
     for tensor in model.graph.initializer:
         kind, parts = _stored(tensor, precision)
-        counts[kind] += int(np.prod(tensor.dims)) if tensor.data_type == TensorProto.FLOAT else 0
         initializers += parts
         decoders += _decoders(tensor.name, kind)
     nodes = [*decoders, *model.graph.node]
     del model.graph.initializer[:], model.graph.node[:]
     model.graph.initializer.extend(initializers)
     model.graph.node.extend(nodes)
-    return Stored(**counts)
+
+
+def expanded(model: ModelProto) -> ModelProto:
+    """A copy with the stored weights as float32 again: the graph of the same rounded network at full size."""
+    whole = ModelProto()
+    whole.CopyFrom(model)
+    values = {tensor.name: tensor for tensor in whole.graph.initializer}
+    nodes = list(whole.graph.node)
+    for node in list(nodes):
+        if node.name.endswith((".cast", ".mul")) and all(name in values for name in node.input):
+            parts = [numpy_helper.to_array(values.pop(name)).astype(np.float32) for name in node.input]
+            value = parts[0] * parts[1] if node.op_type == "Mul" else parts[0]
+            values[node.output[0]] = numpy_helper.from_array(value, node.output[0])
+            nodes.remove(node)
+    del whole.graph.initializer[:], whole.graph.node[:]
+    whole.graph.initializer.extend(values.values())
+    whole.graph.node.extend(nodes)
+    return whole
 
 
 def _weights(module: nn.Module) -> Iterator[tuple[str, Tensor, int]]:
@@ -132,7 +137,7 @@ def _stored(tensor: TensorProto, precision: str) -> tuple[str, list[TensorProto]
                 numpy_helper.from_array(levels, f"{tensor.name}.int8"),
                 numpy_helper.from_array(scale, f"{tensor.name}.scale"),
             ]
-            return "int8", parts
+            return "w8", parts
     return "fp32", [tensor]
 
 
@@ -149,7 +154,7 @@ def _decoders(name: str, kind: str) -> list[NodeProto]:
     """Nodes that turn the stored tensors back into ``name``."""
     if kind == "fp16":
         return [onnx.helper.make_node("Cast", [f"{name}.fp16"], [name], f"{name}.cast", to=TensorProto.FLOAT)]
-    if kind == "int8":
+    if kind == "w8":
         cast = onnx.helper.make_node(
             "Cast", [f"{name}.int8"], [f"{name}.levels"], f"{name}.cast", to=TensorProto.FLOAT
         )

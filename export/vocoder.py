@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -71,7 +71,7 @@ def nsf_spec(network: Any, mel: MelSpec) -> GraphSpec:
     )
 
 
-SPECS: Mapping[type[nn.Module], Callable[[Any, MelSpec], GraphSpec]] = {
+SPECS: dict[type[nn.Module], Callable[[Any, MelSpec], GraphSpec]] = {
     IstftVocoder: istft_spec,
     NsfHifiGan: nsf_spec,
 }

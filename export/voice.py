@@ -9,25 +9,25 @@ from pathlib import Path
 from typing import Any
 
 import onnxruntime
+from torch import nn
 
-from moksori.export import card, run
+from moksori.export import card, cost, run
 from moksori.export.adopt import Adopted, adopt
-from moksori.export.content import ContentFacts, export_content
-from moksori.export.denoiser import DenoiserFacts, DenoiserProof, export_denoiser
+from moksori.export.content import export_content, student_facts, unit_spec
+from moksori.export.cost import PRECISIONS, Cost
+from moksori.export.denoiser import DenoiserFacts, DenoiserProof, export_denoiser, step_networks
 from moksori.export.graph import ExportError, Proof, metadata
-from moksori.export.storage import PRECISIONS
 from moksori.export.target import whole
 from moksori.export.vocoder import export_vocoder
 from moksori.runtime import manifest
-from moksori.runtime.files import sha256
-from moksori.runtime.manifest import ROLES, DenoiserSpec, Manifest, PitchSpec, Speaker, UnitSpec, VocoderSpec
+from moksori.runtime.files import atomic_path, sha256
+from moksori.runtime.manifest import ROLES, DenoiserSpec, Manifest, PitchSpec, Speaker, VocoderSpec
 from moksori.runtime.mel import MelSpec
 from moksori.runtime.voice import Voice
 from moksori.train.objective import objective
 
 DEFAULTS = {"velocity": ("euler", 4, 0.5), "epsilon": ("plms", 20, 1.0)}  # sampler, steps, noise scale
 STORED = ("content", "denoiser", "vocoder")  # whose storage can be chosen; the condition is the denoiser's
-STUDENT_CONTEXT = 1.0  # seconds of audio to either side that the small HuBERT is given
 
 
 @dataclass(frozen=True)
@@ -60,21 +60,29 @@ class Choices:
     student: bool = False
     force: bool = False
     vocoder: Path | None = None  # a published one, in place of the run's
+    data: Path | None = None  # prepared data that int8 is calibrated on, and every smaller precision judged by
+
+    def written(self, role: str) -> str:
+        """The precision in which the graph of a network is written first."""
+        return cost.first(self.precision[role])
 
 
 @dataclass(frozen=True)
 class Exported:
     manifest: Manifest
     proofs: tuple[Proof, ...]
+    costs: tuple[Cost, ...] = ()  # of every graph that was made here and is not fp32
 
 
 def export_voice(run_dir: Path, target: Path, choices: Choices, about: About) -> Exported:
     """Write the voice ``target``, a folder, or a zip when it is named so.
 
     Raises:
-        ExportError: the run lacks something, a graph is not equal to its network, or ``target`` exists.
+        ExportError: the run lacks something, a graph is not equal to its network, its precision costs more than is
+            allowed, or ``target`` exists.
         VoiceError: the voice would not load.
     """
+    cost.require_data(choices.precision, choices.data)
     denoiser = run.denoiser(run_dir)
     vocoder = run.vocoder(run_dir) if choices.vocoder is None else None
     if vocoder is not None and denoiser.mel != vocoder.mel:
@@ -84,26 +92,36 @@ def export_voice(run_dir: Path, target: Path, choices: Choices, about: About) ->
     speakers = choices.speakers or tuple(denoiser.speakers)
     run.keep_speakers(denoiser.network, denoiser.speakers, speakers)
     with whole(target, choices.force) as folder:
-        proofs = _content_and_pitch(run_dir, folder, choices, denoiser.data)
-        proof = _denoiser(denoiser, len(speakers), folder, choices.precision["denoiser"])
+        proofs, networks = _content_and_pitch(run_dir, folder, choices, denoiser.data)
+        proof = _denoiser(denoiser, len(speakers), folder, choices.written("denoiser"))
         voiced = _vocoder(vocoder, choices, denoiser.mel, folder / "vocoder.onnx")
+        networks |= step_networks(denoiser.network, objective(denoiser.config.objective).prediction) | voiced.networks
         if voiced.credit:
             about = replace(about, credits=(*about.credits, voiced.credit))
         proofs += (proof.condition, proof.denoiser, *voiced.proofs)
         made = _manifest(denoiser, speakers, folder, proof, voiced.spec, choices, about)
+        made, costs = cost.reduced(folder, made, networks, choices.precision, choices.data, choices.force)
         manifest.write(folder / manifest.FILE, made)
         trained = (denoiser,) if vocoder is None else (denoiser, vocoder)
         text = card.write(made, about, trained, proofs)
         (folder / card.FILE).write_text(text, encoding="utf-8", newline="\n")
         Voice.load(folder, "cpu")  # the runtime has the last word
-    return Exported(made, proofs)
+    return Exported(made, proofs, costs)
 
 
-def export_student(run_dir: Path, path: Path, precision: str) -> Proof:
-    """Write the content network that a run trained as a graph of its own, for svc-prepare or for a voice."""
+def export_student(
+    run_dir: Path, path: Path, precision: str, data: Path | None, force: bool
+) -> tuple[Proof, Cost | None]:
+    """Write the content network that a run trained as a graph of its own, for svc-prepare."""
+    with atomic_path(path) as part:
+        network, proof = _student(run_dir, part, cost.first(precision))
+        judged = cost.reduced_content(part, network, precision, data, force)
+    return replace(proof, path=path), judged
+
+
+def _student(run_dir: Path, path: Path, precision: str) -> tuple[nn.Module, Proof]:
     student = run.content(run_dir)
-    facts = ContentFacts("hubert", student.config.network.units, STUDENT_CONTEXT)
-    return export_content(student.network, facts, path, precision)
+    return student.network, export_content(student.network, student_facts(student.config), path, precision)
 
 
 def precisions(text: str) -> dict[str, str]:
@@ -126,8 +144,8 @@ def precisions(text: str) -> dict[str, str]:
 
 def _content_and_pitch(
     run_dir: Path, folder: Path, choices: Choices, data: Mapping[str, Any]
-) -> tuple[Proof, ...]:
-    """The very graphs that made the denoiser's features, or the student in place of the content graph."""
+) -> tuple[tuple[Proof, ...], dict[str, nn.Module]]:
+    """The very graphs that made the denoiser's features, or the student, proved, in place of the content graph."""
     for role in ("content", "pitch"):
         source = run_dir / "graphs" / f"{role}.onnx"
         if not source.is_file():
@@ -142,8 +160,9 @@ def _content_and_pitch(
             )
         shutil.copyfile(source, folder / f"{role}.onnx")
     if not choices.student:
-        return ()
-    return (export_student(run_dir, folder / "content.onnx", choices.precision["content"]),)
+        return (), {}
+    network, proof = _student(run_dir, folder / "content.onnx", choices.written("content"))
+    return (proof,), {"content": network}
 
 
 def _denoiser(denoiser: run.Trained, speakers: int, folder: Path, precision: str) -> DenoiserProof:
@@ -162,12 +181,12 @@ def _denoiser(denoiser: run.Trained, speakers: int, folder: Path, precision: str
 
 def _vocoder(own: run.Trained | None, choices: Choices, mel: MelSpec, path: Path) -> Adopted:
     """The run's own vocoder, or the published one that was chosen."""
-    stored = choices.precision["vocoder"]
+    stored = choices.written("vocoder")
     if own is None:
         assert choices.vocoder is not None
         return adopt(choices.vocoder, mel, path, stored)
     proved = export_vocoder(own.network, own.mel, path, stored)
-    return Adopted(proved.spec, (proved.vocoder,), "")
+    return Adopted(proved.spec, (proved.vocoder,), "", own.network)
 
 
 def _manifest(
@@ -194,7 +213,7 @@ def _manifest(
         name=choices.name,
         description=about.description,
         mel=denoiser.mel,
-        units=UnitSpec(dimension, 16_000, 320, float(said["content"].get("context") or STUDENT_CONTEXT)),
+        units=unit_spec(said["content"], dimension),
         pitch=_pitch(denoiser),
         speakers=tuple(_speaker(name, data["speakers"], about) for name in speakers),
         denoiser=DenoiserSpec(

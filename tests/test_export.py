@@ -92,13 +92,13 @@ def test_a_graph_equals_its_rounded_network_at_any_length(written: dict[str, Pat
 
 
 def test_a_graph_says_what_it_is(written: dict[str, Path]) -> None:
-    said = metadata(written["int8"])
+    said = metadata(written["w8"])
     expected = {
         "role": "denoiser",
         "kind": "small",
         "format_version": "1",
         "opset": "18",
-        "precision": "int8",
+        "precision": "w8",
     }
     assert {key: said[key] for key in expected} == expected
     assert said["credit"] == "목소리"
@@ -129,7 +129,7 @@ def test_the_same_network_gives_the_same_bytes(written: dict[str, Path], tmp_pat
     assert again.read_bytes() == written["fp16"].read_bytes()
 
 
-@pytest.mark.parametrize(("precision", "bytes_each"), [("fp16", 2), ("int8", 1)])
+@pytest.mark.parametrize(("precision", "bytes_each"), [("fp16", 2), ("w8", 1)])
 def test_weights_are_small_on_disk_and_folded_when_loaded(
     written: dict[str, Path], tmp_path: Path, precision: str, bytes_each: int
 ) -> None:
@@ -149,7 +149,7 @@ def test_int8_is_within_half_a_step_of_each_channel() -> None:
     network = Small()
     storage.make_plain(network)
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    storage.round_weights(network, "int8")
+    storage.round_weights(network, "w8")
     for name, channel in (("linear.weight", 0), ("down.weight", 0), ("up.weight", 1)):
         old, new = (
             before[name].movedim(channel, 0).flatten(1),
@@ -162,7 +162,7 @@ def test_int8_is_within_half_a_step_of_each_channel() -> None:
         assert torch.equal(network.state_dict()[name], before[name])
 
 
-@pytest.mark.parametrize("precision", ["fp16", "int8"])
+@pytest.mark.parametrize("precision", ["fp16", "w8"])
 def test_rounding_twice_changes_nothing(precision: str) -> None:
     network = Small()
     storage.round_weights(network, precision)

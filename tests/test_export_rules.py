@@ -44,6 +44,10 @@ FLOAT, INT64 = onnx.TensorProto.FLOAT, onnx.TensorProto.INT64
         (single("ConvTranspose", {"x": FLOAT, "w": FLOAT}, FLOAT, output_padding=[1]), "output_padding"),
         (single("ConvTranspose", {"x": FLOAT, "w": FLOAT}, FLOAT, group=2), "groups"),
         (single("ConvTranspose", {"x": FLOAT, "w": FLOAT}, FLOAT, pads=[0, 1]), "unequal pads"),
+        (single("Tan", {"x": FLOAT}, FLOAT), "CUDA has no kernel"),
+        (single("Hardmax", {"x": FLOAT}, FLOAT), "CUDA has no kernel"),
+        (single("ScatterND", {"x": FLOAT, "i": INT64, "u": FLOAT}, FLOAT), "version 18"),
+        (single("HardSwish", {"x": FLOAT}, FLOAT), "hardsigmoid"),
         (single("Relu", {"x": FLOAT}, FLOAT, opset=22), "opset 22, not 18"),
     ],
 )
@@ -60,6 +64,7 @@ def test_float_mod_and_symmetric_transposed_convolutions_are_allowed() -> None:
 
 
 def test_every_allowed_operator_exists_at_our_opset() -> None:
+    assert operators.CUDA_LACKS < operators.DIRECTML and not operators.DIRECTML & operators.REFUSED.keys()
     for name in operators.DIRECTML:
         assert onnx.defs.get_schema(name, operators.OPSET).since_version <= operators.OPSET
 

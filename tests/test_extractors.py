@@ -79,7 +79,7 @@ def test_a_hub_id_becomes_a_graph_offline(hub: str, capfd: pytest.CaptureFixture
     ],
 )
 def test_why_a_network_cannot_be_had(kind: type[Exception], words: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(source: str) -> None:
+    def refuse(source: str, *, trust_remote_code: bool) -> None:
         raise OSError("several\nlines") from kind.__new__(kind)
 
     monkeypatch.setattr(teacher.AutoConfig, "from_pretrained", refuse)

@@ -82,7 +82,7 @@ def test_the_torch_file_is_the_paper_s_network(tmp_path: Path, soft: Soft, prefi
 def test_it_becomes_a_graph(tmp_path: Path, soft: Soft) -> None:
     torch.save(soft.state_dict(), tmp_path / "소프트.pt")
     assert extractors.is_network(str(tmp_path / "소프트.pt"))
-    proof = extractors.teacher(str(tmp_path / "소프트.pt"), None, tmp_path / "content.onnx")
+    proof, _ = extractors.teacher(str(tmp_path / "소프트.pt"), None, tmp_path / "content.onnx")
     session = onnxruntime.InferenceSession(proof.path, providers=["CPUExecutionProvider"])
     (units,) = session.run(None, {"audio": audio(0.64).numpy()})
     with torch.inference_mode():

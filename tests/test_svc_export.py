@@ -18,14 +18,15 @@ from moksori.export.cli import main
 from moksori.export.content import ContentFacts, export_content
 from moksori.export.pitch import export_swift
 from moksori.export.spec import ExportError
-from moksori.models.hubert import HubertContentConfig
+from moksori.models.convnext_content import ConvNeXtContentConfig
 from moksori.models.whisper import WhisperConfig, WhisperContent
 from moksori.runtime.manifest import PitchSpec
 from moksori.runtime.mel import MelSpec
 from moksori.runtime.voice import Voice
 from moksori.train import checkpoint, objective
 from moksori.train import config as configs
-from moksori.train.content import ContentConfig, HubertContent
+from moksori.train.content import ContentConfig
+from moksori.train.content import build as build_content
 from moksori.train.denoiser import DenoiserConfig, build
 from moksori.train.vocoder import VocoderConfig
 from moksori.train.vocoder import build as build_vocoder
@@ -34,7 +35,7 @@ MEL = MelSpec(sample_rate=24_000, hop=240, n_fft=512, win=512, bins=20, fmin=40,
 UNITS, SPEAKERS = 8, ("aide", "heart", "f001")
 DENOISER = DenoiserConfig(network={"channels": 32, "hidden": 48, "layers": 2, "kernel": 5})
 VOCODER = VocoderConfig(network={"mel_bins": 20, "n_fft": 512, "channels": 24, "hidden": 32, "layers": 2})
-CONTENT = ContentConfig(network=HubertContentConfig(units=UNITS, width=32, layers=1, heads=2, front=16))
+CONTENT = ContentConfig(network={"units": UNITS, "channels": 32, "hidden": 48, "layers": 2, "kernel": 5})
 ABOUT = """
 description: A voice for tests, 목소리
 licence: CC-BY-4.0
@@ -54,7 +55,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         torch.manual_seed(step)
         save(run / "denoiser", build(DENOISER, MEL.bins, UNITS, len(SPEAKERS)), DENOISER, step)
         save(run / "vocoder", build_vocoder(VOCODER), VOCODER, step)
-        save(run / "content", HubertContent(CONTENT.network), CONTENT, step)
+        save(run / "content", build_content(CONTENT), CONTENT, step)
     torch.manual_seed(0)
     teacher = WhisperContent(WhisperConfig(width=UNITS, layers=1, heads=2)).eval()
     facts = ContentFacts("whisper", UNITS, context=1.5, longest=1500, licence="MIT")
@@ -83,14 +84,14 @@ def save(folder: Path, network: torch.nn.Module, config: object, step: int) -> N
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
-    optimizers = {"network": torch.optim.AdamW(network.parameters())}
+    optimizers: dict[str, torch.optim.Optimizer] = {"network": torch.optim.AdamW(network.parameters())}
     checkpoint.save(folder, checkpoint.State(network, network, optimizers, step))
     configs.save(folder / "config.yaml", config)
     figures = {"seconds": 60.0, "f0_low": 100.0, "f0_median": 200.0, "f0_high": 400.0, "loudness": -20.0}
     facts = {
         "mel": asdict(MEL),
         "units": {"dimension": UNITS},
-        "pitch": asdict(PitchSpec("swift", 50.0, 1600.0, 0.5, median=3)),
+        "pitch": asdict(PitchSpec("swift_scores", 50.0, 1600.0, 0.5, median=3)),
         "speakers": [{"name": name, **figures} for name in SPEAKERS],
         "statistics": {"mean": [-5.0] * MEL.bins, "deviation": [2.0] * MEL.bins},
     }
@@ -116,9 +117,9 @@ def test_a_voice_holds_what_the_run_and_about_say(voice: Path) -> None:
     assert said["name"] == "나의 voice"
     assert [speaker["name"] for speaker in said["speakers"]] == ["heart", "aide"]
     assert (said["speakers"][0]["licence"], said["speakers"][1]["licence"]) == ("Apache-2.0", "")
-    assert said["units"] == {"dimension": UNITS, "sample_rate": 16_000, "hop": 320, "context": 1.5}
+    assert said["units"] == {"dimension": UNITS, "sample_rate": 16_000, "hop": 320, "context": 1.5, "lookahead": 60.0}
     assert said["pitch"] == {
-        "kind": "swift", "fmin": 50.0, "fmax": 1600.0, "threshold": 0.5,
+        "kind": "swift_scores", "fmin": 50.0, "fmax": 1600.0, "threshold": 0.5,
         "hop": 0.01, "decoder": "weighted", "median": 3, "mean": 1, "octave_guard": False,
     }  # fmt: skip
     assert (said["denoiser"]["steps"], said["denoiser"]["sampler"]) == (6, "euler")
@@ -196,18 +197,20 @@ def test_best_json_decides(run: Path, tmp_path: Path) -> None:
 
 
 def test_a_zip_is_the_same_voice_and_the_student_can_be_shipped(trained: Path, tmp_path: Path) -> None:
-    result = export(
-        trained, tmp_path / "내 목소리", "--zip", "--student", "--precision", "int8", "--name", "student"
-    )
+    more = ("--zip", "--student", "--precision", "w8", "--name", "student", "--force")
+    result = export(trained, tmp_path / "내 목소리", *more)
     assert result.exit_code == 0, result.output
     path = tmp_path / "내 목소리.zip"
     loaded = Voice.load(path, "cpu")
     assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
     assert loaded.name == "student"
-    assert loaded.content.metadata["kind"] == "hubert"
+    assert loaded.content.metadata["kind"] == "convnext"
+    student = ConvNeXtContentConfig(**CONTENT.network)
+    assert loaded.manifest.units.context == pytest.approx(student.context)
+    assert loaded.manifest.units.lookahead == pytest.approx(student.lookahead)
     shown = export("--inspect", path)
     assert shown.exit_code == 0
-    for word in ("student", "heart", "f001", "int8", "hubert", "every file is as voice.json describes it"):
+    for word in ("student", "heart", "f001", "w8 against fp32", "convnext", "every file is as voice.json describes it"):
         assert word in shown.output
 
 
@@ -279,14 +282,16 @@ def test_help_shows_an_example() -> None:
 
 
 def test_the_parity_table_has_every_graph(trained: Path, tmp_path: Path) -> None:
-    arguments = [str(trained), "--precisions", "int8", "--out", str(tmp_path / "parity")]
+    arguments = [str(trained), "--precisions", "w8", "--out", str(tmp_path / "parity")]
     result = CliRunner().invoke(parity.main, arguments)
     assert result.exit_code == 0, result.output
-    graphs = json.loads((tmp_path / "parity.json").read_text(encoding="utf-8"))["graphs"]
-    assert [one["graph"] for one in graphs] == ["content", "condition", "denoiser", "vocoder"]
-    for one in graphs:
-        assert one["stored"] == "int8" and len(one["millionths"]) == len(one["lengths"]) == 3
+    found = json.loads((tmp_path / "parity.json").read_text(encoding="utf-8"))
+    made = ["content", "condition", "denoiser", "vocoder"]
+    assert [one["graph"] for one in found["graphs"]] == [*made, "content, copied", "pitch, copied"]
+    assert [(one["role"], one["precision"]) for one in found["costs"]] == [(role, "w8") for role in made]
+    for one in found["graphs"][:4]:
+        assert one["stored"] == "w8" and len(one["millionths"]) == len(one["lengths"]) == 3
         assert 0 < max(one["millionths"]) < 100 and 1e-4 < one["rounding"] < 0.2
     text = (tmp_path / "parity.md").read_text(encoding="utf-8")
-    assert text.count("| int8 |") == 4
-    refused(CliRunner().invoke(parity.main, []), "name a RUN_DIR of svc-train, or add --real-size")
+    assert text.count("| w8 |") == 8
+    refused(CliRunner().invoke(parity.main, []), "name a RUN_DIR of svc-train, or add --kinds or --real-size")
