@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 from numpy.typing import NDArray
 
 from moksori.runtime import noise, source
-from moksori.runtime.mel import MelSpec
+from moksori.runtime.mel import ROWS, MelSpec
 from moksori.runtime.pitch import Session
+from moksori.runtime.room import Room
 
 Array = NDArray[np.float32]
 
@@ -16,7 +19,7 @@ class IstftSynthesizer:
     """State of one stream. A frame is synthesised once ``context`` frames after it are known."""
 
     def __init__(self, session: Session, spec: MelSpec, context: int, seed: int) -> None:
-        self.session, self.spec, self.seed = session, spec, seed
+        self.session, self.spec, self.seed, self.room = session, spec, seed, Room()
         self.ahead = -(-spec.n_fft // (2 * spec.hop)) + 1  # frames of source that a frame's window reaches into
         self.context = max(context, self.ahead)
         self.mel = np.zeros((0, spec.bins), np.float32)
@@ -36,11 +39,39 @@ class IstftSynthesizer:
         """The rest, up to frames · hop samples in all."""
         return self._synthesise(self.first + len(self.mel), last=True)
 
+    def render(self, mel: Array, f0: Array, final: int) -> Array:
+        """Samples of the frames mel [k, M] and f0 [k], of which the first ``final`` are used up and the rest foreseen.
+
+        The next call brings the foreseen ones again, as they are known by then. For a stream that cannot wait; it
+        stands instead of ``push`` and ``flush``. [k · hop] samples; those of the last frames lack what follows.
+        """
+        start, spec, used = self.done, self.spec, len(self.mel)
+        end, known = start + final, start + len(mel)
+        before = -(-(spec.n_fft - spec.hop) // (2 * spec.hop))  # frames that reach into these
+        begin = max(self.first, start - before)
+        self.mel, self.f0 = np.concatenate([self.mel, mel]), np.concatenate([self.f0, f0])
+        around = np.arange(self.harmonics.frames - 1, end + 1) - self.first
+        self.harmonics.extend(self.f0[np.clip(around, 0, len(self.f0) - 1)])
+        sure, self.harmonics = self.harmonics, copy.copy(self.harmonics)
+        signal, weight = source.overlap_add(self._spectra(begin, known), spec)
+        place = (start - begin) * spec.hop + (spec.n_fft - spec.hop) // 2
+        part = slice(place, place + len(mel) * spec.hop)
+        self.harmonics, self.done = sure, end
+        keep = max(0, end - before - self.context - self.first)
+        self.mel, self.f0 = self.mel[keep : used + final], self.f0[keep : used + final]
+        self.first += keep
+        sure.forget(begin)
+        return (signal[part] / np.maximum(weight[part], 1e-4)).astype(np.float32)
+
     def _synthesise(self, end: int, last: bool) -> Array:
+        parts = [np.zeros(0, np.float32)]
+        for stop, spectra in self.room.stretches(self.done, end, self._spectra):
+            parts.append(self._joined(spectra, stop, last and stop == end))
+        return np.concatenate(parts)
+
+    def _joined(self, spectra: Array, end: int, last: bool) -> Array:
+        """The samples that spectra of the frames up to ``end`` make final; ``last`` of the stream or not."""
         start, spec = self.done, self.spec
-        if end <= start:
-            return np.zeros(0, np.float32)
-        spectra = self._spectra(start, end, last)
         signal, weight = (
             _added(carried, fresh) for carried, fresh in zip(self.tail, source.overlap_add(spectra, spec), strict=True)
         )
@@ -55,11 +86,11 @@ class IstftSynthesizer:
         self.lead -= dropped
         return samples[dropped:].astype(np.float32)
 
-    def _spectra(self, start: int, end: int, last: bool) -> Array:
+    def _spectra(self, start: int, end: int) -> Array:
         """Spectra [end - start, 2, K] of absolute frames, run with all the context there is, up to ``context``."""
         left = max(self.first, start - self.context)
         right = min(self.first + len(self.mel), end + self.context)
-        self._extend_source(end, last)
+        self._extend_source(end)
         excitation = np.zeros((2, right - left, 2, self.spec.n_fft // 2 + 1), np.float32)
         excitation[0, start - left : end - left] = self.harmonics.spectra(start, end - start)
         excitation[1, start - left : end - left] = self._noise(start, end - start)
@@ -72,7 +103,7 @@ class IstftSynthesizer:
         }
         return self.session.run(None, inputs)[0][0, start - left : end - left]
 
-    def _extend_source(self, end: int, last: bool) -> None:
+    def _extend_source(self, end: int) -> None:
         """Make the pulse train as far as the windows of the frames before ``end`` reach."""
         first, wanted = self.harmonics.frames, end + self.ahead - 1
         at = np.arange(first - 1, wanted + 1) - self.first
@@ -99,18 +130,23 @@ class Harmonics:
         """Add the frames of ``f0`` [k + 2], which has one frame of context on each side."""
         if len(f0) <= 2:
             return
-        phase = source.phases(f0, self.spec.hop, self.spec.sample_rate, self.phase)
-        fresh = source.pulses(phase, self.phase)
-        self.train = np.concatenate([self.train, np.zeros(len(phase), np.float32)])
-        self.train[-len(fresh) :] += fresh
+        self.train = np.concatenate([self.train, np.zeros((len(f0) - 2) * self.spec.hop, np.float32)])
+        for at in range(0, len(f0) - 2, ROWS):
+            phase = source.phases(f0[at : at + ROWS + 2], self.spec.hop, self.spec.sample_rate, self.phase)
+            place = len(self.train) - (len(f0) - 2 - at) * self.spec.hop - source.TAPS
+            self.train[place : place + len(phase) + source.TAPS] += source.pulses(phase, self.phase)
+            self.phase = float(phase[-1] % 1)
         self.frames += len(f0) - 2
-        self.phase = float(phase[-1] % 1)
 
     def spectra(self, start: int, count: int) -> Array:
         """Spectra [count, 2, K] of frames from ``start`` on; earlier frames cannot be asked for again."""
+        self.forget(start)
+        return source.spectrum(source.windows(self.train, count, self.spec), self.spec)
+
+    def forget(self, start: int) -> None:
+        """Let go of what only frames before ``start`` need."""
         begin = start * self.spec.hop - (self.spec.n_fft - self.spec.hop) // 2
         self.train, self.origin = self.train[begin - self.origin :], begin
-        return source.spectrum(source.windows(self.train, count, self.spec), self.spec)
 
 
 def _added(carried: Array, fresh: Array) -> Array:

@@ -16,23 +16,34 @@ LARGEST_GAIN_DB = 40.0
 SILENCE_DB = -75.0  # of the loudest frame: a file below it has nothing to convert
 ACTIVE_RANGE_DB = 25.0  # frames this far below the loudest ones still count as singing
 KNEE = 0.9  # full scale; samples above it bend smoothly towards 1
+EDGES = np.arange(mel.LOUDNESS_FLOOR_DB, 60, 0.5)  # dB, of the bins in which levels are counted
 
 
 def active_level(blocks: Iterable[Array], spec: MelSpec) -> float | None:
-    """Median level in dB of a stream's active frames, None if it is silent. Counted in bins of half a dB."""
-    edges = np.arange(mel.LOUDNESS_FLOOR_DB, 60, 0.5)
-    counts = np.zeros(len(edges), np.int64)
+    """Median level in dB of a stream's active frames, None if it is silent."""
+    counts = np.zeros(len(EDGES))
     for block in blocks:
-        found = mel.loudness(block, spec)
-        counts += np.bincount(np.clip(np.digitize(found, edges) - 1, 0, len(edges) - 1), minlength=len(edges))
+        counts += counted(mel.loudness(block, spec))
+    return middle(counts)
+
+
+def counted(levels: Array) -> NDArray[np.float64]:
+    """How many of ``levels`` in dB lie in each bin."""
+    places = np.clip(np.digitize(levels, EDGES) - 1, 0, len(EDGES) - 1)
+    return np.bincount(places, minlength=len(EDGES)).astype(np.float64)
+
+
+def middle(counts: NDArray[np.float64]) -> float | None:
+    """The median level in dB of the active frames among those counted; None if all are silent."""
     filled = np.flatnonzero(counts)
-    if not len(filled) or edges[filled[-1]] < SILENCE_DB:
+    if not len(filled) or EDGES[filled[-1]] < SILENCE_DB:
         return None
-    loud = edges[np.searchsorted(np.cumsum(counts), 0.98 * counts.sum())]  # a click is not the level of a song
-    active = np.where(edges >= max(loud - ACTIVE_RANGE_DB, SILENCE_DB), counts, 0)
+    loud = EDGES[np.searchsorted(np.cumsum(counts), 0.98 * counts.sum())]  # a click is not the level of a song
+    floor = max(loud - ACTIVE_RANGE_DB, SILENCE_DB)
+    active = np.where(floor <= EDGES, counts, 0)
     if not active.any():
         active = counts
-    return float(edges[np.searchsorted(np.cumsum(active), active.sum() / 2)]) + 0.25
+    return float(EDGES[np.searchsorted(np.cumsum(active), active.sum() / 2)]) + 0.25
 
 
 def amplified(samples: Array, decibels: float) -> Array:
@@ -41,9 +52,11 @@ def amplified(samples: Array, decibels: float) -> Array:
 
 def limited(samples: Array) -> Array:
     """Samples within ±1: unchanged up to the knee, bent by tanh above it."""
-    over = np.abs(samples) - KNEE
-    bent = np.sign(samples) * (KNEE + (1 - KNEE) * np.tanh(np.maximum(over, 0) / (1 - KNEE)))
-    return np.where(over > 0, bent, samples).astype(np.float32)
+    bent = samples.astype(np.float32)
+    loud = np.abs(bent) > KNEE
+    over = bent[loud]
+    bent[loud] = np.sign(over) * (KNEE + (1 - KNEE) * np.tanh((np.abs(over) - KNEE) / (1 - KNEE)))
+    return bent
 
 
 class Gate:
@@ -71,9 +84,11 @@ class Gate:
 
     def apply(self, samples: Array) -> Array:
         """Gate the next samples, whose frames must have been pushed."""
-        at = (self.place + np.arange(len(samples)) + 0.5) / self.hop + 0.5  # gains lie at frame centres
-        gated = samples * np.interp(at, np.arange(len(self.gains)), self.gains)
+        if self.gains.min(initial=1) < 1:
+            at = (self.place + np.arange(len(samples)) + 0.5) / self.hop + 0.5  # gains lie at frame centres
+            gains = np.interp(at, np.arange(len(self.gains)), self.gains)
+            samples = samples * gains.astype(np.float32)
         self.place += len(samples)
         whole = self.place // self.hop
         self.gains, self.place = self.gains[whole:], self.place - whole * self.hop
-        return gated.astype(np.float32)
+        return samples.astype(np.float32)

@@ -9,6 +9,7 @@ from moksori.runtime import noise, source
 from moksori.runtime.devices import Session
 from moksori.runtime.errors import VoiceError
 from moksori.runtime.mel import MelSpec
+from moksori.runtime.room import Room
 
 Array = NDArray[np.float32]
 
@@ -27,6 +28,7 @@ class NsfSynthesizer:
 
     def __init__(self, session: Session, spec: MelSpec, context: int, seed: int) -> None:
         self.session, self.spec, self.context, self.seed = session, spec, context, seed
+        self.room = Room(LONGEST)
         self.mel = np.zeros((0, spec.bins), np.float32)
         self.f0 = np.zeros(0, np.float32)
         self.phase = np.zeros(0, np.float64)  # cycles
@@ -35,29 +37,46 @@ class NsfSynthesizer:
 
     def push(self, mel: Array, f0: Array) -> Array:
         """Take mel [k, M] and f0 [k] Hz; returns the samples that became final."""
-        phase = source.frame_phases(np.concatenate([self.f0[-1:], f0]), self.spec, self.bend)
-        if len(self.phase):
-            phase = (phase + self.phase[-1])[1:] % 1
-        self.mel, self.f0 = np.concatenate([self.mel, mel]), np.concatenate([self.f0, f0])
-        self.phase = np.concatenate([self.phase, phase % 1])
+        self._append(mel, f0)
         return self._synthesise(self.first + len(self.mel) - self.context)
 
     def flush(self) -> Array:
         """The rest, up to frames · hop samples in all."""
         return self._synthesise(self.first + len(self.mel))
 
+    def render(self, mel: Array, f0: Array, final: int) -> Array:
+        """As ``IstftSynthesizer.render``."""
+        start, used = self.done, len(self.mel)
+        self._append(mel, f0)
+        samples = self._samples(start, start + len(mel))
+        kept = slice(used + final)
+        self.mel, self.f0, self.phase = self.mel[kept], self.f0[kept], self.phase[kept]
+        self.done = start + final
+        self._drop()
+        return samples
+
+    def _append(self, mel: Array, f0: Array) -> None:
+        phase = source.frame_phases(np.concatenate([self.f0[-1:], f0]), self.spec, self.bend)
+        if len(self.phase):
+            phase = (phase + self.phase[-1])[1:] % 1
+        self.mel, self.f0 = np.concatenate([self.mel, mel]), np.concatenate([self.f0, f0])
+        self.phase = np.concatenate([self.phase, phase % 1])
+
     def _synthesise(self, end: int) -> Array:
         parts = [np.zeros(0, np.float32)]
-        while self.done < end:
-            stop = min(end, self.done + LONGEST)
-            parts.append(self._samples(self.done, stop))
+        for stop, samples in self.room.stretches(self.done, end, self._samples):
+            parts.append(samples)
             self.done = stop
+        self._drop()
+        return np.concatenate(parts)
+
+    def _drop(self) -> None:
+        """Let go of what lies before the context of the next frame."""
         drop = max(0, self.done - self.context - self.first)
         if drop:
             keep = min(drop, len(self.mel) - 1)  # the last frame says where the phase goes on
             self.mel, self.f0, self.phase = self.mel[keep:], self.f0[keep:], self.phase[keep:]
             self.first += keep
-        return np.concatenate(parts)
 
     def _samples(self, start: int, stop: int) -> Array:
         """Samples of absolute frames, run with all the context there is, up to ``context``."""
