@@ -25,30 +25,38 @@ EXAMPLES = """\b
 Examples:
   python -m moksori.benchmarks.memory
   python -m moksori.benchmarks.memory --minutes 1,6,20,60
+  python -m moksori.benchmarks.memory --preset hubert
 """
 
 
 @click.command(cls=Command, epilog=EXAMPLES)
 @click.option("--voice", "voice_name", default="demo", show_default=True, help="Name, folder or .zip.")
+@click.option("--preset", help="Random networks of these sizes instead: demo, hubert or reference (networks.py).")
 @click.option("--minutes", default="1,3,6", show_default=True, help="Of the songs.")
 @click.option("--device", default="cpu", show_default=True, help="As for svc-run.")
 @click.option("--steps", default=1, show_default=True, help="Of the denoiser; they change time, not memory.")
 @click.option("--json", "path", type=click.Path(path_type=Path), help="[default: in benchmarks/results]")
-def main(voice_name: str, minutes: str, device: str, steps: int, path: Path | None) -> None:
+def main(voice_name: str, preset: str | None, minutes: str, device: str, steps: int, path: Path | None) -> None:
     """Convert long songs, each in a process of its own, and see what it holds."""
-    voice = library.locate(voice_name)
+    if preset is not None:
+        from moksori.benchmarks import networks
+
+        voice = networks.voice(preset, Path("build", "benchmarks", preset))
+    else:
+        voice = library.locate(voice_name)
     lengths = [float(text) for text in minutes.split(",")]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         songs = [measured(voice, folder, length, device, steps, None) for length in lengths]
         fits = [measured(voice, folder, FITTED_MINUTES, device, steps, seconds) for seconds in CHUNKS]
     slope, rest = np.polyfit([one["chunk_seconds"] for one in fits], [one["peak_mb"] for one in fits], 1)
-    results = {"voice": voice_name, "songs": songs, "chunks": fits, "mb_per_chunk_second": slope, "mb_without": rest}
+    fit = {"mb_per_chunk_second": slope, "mb_without": rest}
+    results = {"voice": preset or voice_name, "songs": songs, "chunks": fits, **fit}
     for one in songs:
         click.echo(f"{one['minutes']:>6g} min  peak {one['peak_mb']:.0f} MB")
     click.echo(f"one lane, chunks of n seconds: {rest:.0f} MB + {slope:.1f} MB · n; longest against shortest song: "
                f"{songs[-1]['peak_mb'] / songs[0]['peak_mb'] - 1:+.1%}")  # fmt: skip
-    path = path or record.RESULTS / f"memory-{voice.stem}.json"
+    path = path or record.RESULTS / f"memory-{preset or voice.stem}.json"
     record.write(path, results)
     draw(path.with_suffix(".png"), songs)
     click.echo(f"written to {path} and {path.with_suffix('.png')}")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from moksori.models.istft_vocoder import IstftVocoder, IstftVocoderConfig
 from moksori.models.nsf_hifigan import NsfHifiGan, NsfHifiGanConfig
 from moksori.models.wavenet import WaveNetConfig, WaveNetDenoiser
 from moksori.models.whisper import WhisperConfig, WhisperContent
+from moksori.runtime import manifest, pitch
+from moksori.runtime.manifest import Manifest
 from moksori.runtime.mel import MelSpec
 
 ROLES = ("swift", "crepe_tiny", "crepe_full", "content", "condition", "denoiser", "vocoder")
@@ -52,6 +55,12 @@ PRESETS = {
         MelSpec(),
         lambda: WhisperContent(WhisperConfig()), 512, "Whisper-base encoder",
         lambda: ConvNeXtDenoiser(ConvNeXtConfig(units=512)), "convnext", "ConvNeXt 6×256",
+        lambda: IstftVocoder(IstftVocoderConfig()), "istft", "iSTFT",
+    ),
+    "hubert": Preset(
+        MelSpec(),
+        _hubert_base, 768, "HuBERT-base",
+        lambda: ConvNeXtDenoiser(ConvNeXtConfig(units=768)), "convnext", "ConvNeXt 6×256",
         lambda: IstftVocoder(IstftVocoderConfig()), "istft", "iSTFT",
     ),
     "reference": Preset(
@@ -98,7 +107,9 @@ def made(name: str, folder: Path) -> Networks:
     """The networks of a preset, always the same; graphs that ``folder`` lacks are exported into it (minutes)."""
     preset = PRESETS[name]
     torch.manual_seed(0)
-    content, denoiser, vocoder = (build().eval() for build in (preset.content, preset.denoiser, preset.vocoder))
+    content, denoiser, vocoder = (
+        _untied(build()).eval() for build in (preset.content, preset.denoiser, preset.vocoder)
+    )
     paths = {role: folder / f"{role}.onnx" for role in ROLES}
     folder.mkdir(parents=True, exist_ok=True)
     if not paths["swift"].exists():
@@ -119,6 +130,36 @@ def made(name: str, folder: Path) -> Networks:
     return Networks(
         preset, content, denoiser, vocoder, load_crepe("full").eval(), paths, int(noted.read_text(encoding="ascii"))
     )
+
+
+def voice(name: str, folder: Path) -> Path:
+    """The networks of a preset as a voice that svc-run loads, in ``folder``; what it sings is noise."""
+    networks, target = made(name, folder), folder / "voice"
+    spec, tracker = networks.mel, pitch.TRACKERS["swift_scores"]
+    target.mkdir(exist_ok=True)
+    for role in manifest.ROLES:
+        shutil.copyfile(networks.graphs["swift" if role == "pitch" else role], target / f"{role}.onnx")
+    level = (-5.0,) * spec.bins, (2.0,) * spec.bins
+    described = Manifest(
+        format_version=manifest.FORMAT_VERSION, name=name, description="Random weights, for measuring", mel=spec,
+        units=manifest.UnitSpec(networks.preset.units, 16_000, 320, 1.0),
+        pitch=manifest.PitchSpec("swift_scores", 50.0, 1600.0, **asdict(tracker.options)),
+        speakers=(manifest.Speaker("nobody", 100.0, 200.0, 400.0, -20.0, "none", "nobody"),),
+        denoiser=manifest.DenoiserSpec(networks.preset.architecture, "velocity", "linear", "euler", 4, 1.0, 28, *level),
+        vocoder=manifest.VocoderSpec(networks.preset.vocoder_kind, networks.vocoder_context, "host"),
+        precision=dict.fromkeys(manifest.ROLES, "fp32"), licence="none", credits=(), quality={},
+        files=manifest.graph_files(target),
+    )  # fmt: skip
+    manifest.write(target / manifest.FILE, described)
+    return target
+
+
+def _untied(network: nn.Module) -> nn.Module:
+    """The network with small weights where training would begin with none, so that every input changes the output."""
+    for weights in network.parameters():
+        if weights.dim() > 1 and not bool(weights.any()):
+            nn.init.normal_(weights, std=0.02)
+    return network
 
 
 def librosa_wav(path: Path, spec: MelSpec) -> None:

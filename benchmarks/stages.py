@@ -1,5 +1,8 @@
 """What each stage of a conversion costs, and what the same networks cost when they are run the way others run them:
-in eager torch, with CREPE full every 5 ms and 100 evaluations of the denoiser. One run, so that the ratios hold."""
+in eager torch, with CREPE full every 5 ms and 100 evaluations of the denoiser. One run, so that the ratios hold.
+
+On a CPU the cost is core seconds, which hardly depend on what else a machine does; on a device it is seconds.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,8 @@ STEPS = (1, 2, 4, 8, 16, 32, 64)
 PEER_STEPS = 100  # PNDM with a speed-up of 10: diff-svc's default
 TIMED_STEPS = 4  # of those, since each costs the same
 PEER_HOP = 80  # samples of 16 kHz, 5 ms
-PEER_SECONDS = 2.0  # of audio for the slowest stage; each cost is told per second
+SHORT_SECONDS = 2.0  # of audio for CREPE full; each cost is told per second
+ROW_SECONDS = 5.0  # a row that took as long is not run again
 
 EXAMPLES = """\b
 Examples:
@@ -40,8 +44,8 @@ Examples:
 @click.option("--preset", "presets", multiple=True, type=click.Choice(list(networks.PRESETS)), default=["demo"])
 @click.option("--seconds", type=click.FloatRange(2), default=4, show_default=True, help="Of song.")
 @click.option("--device", "device_name", default="cpu", show_default=True, help="Of our side, as for svc-run.")
-@click.option("--threads", type=click.IntRange(1), help="Of both sides.  [default: all cores]")
-@click.option("--runs", type=click.IntRange(1), default=1, show_default=True, help="The median is told.")
+@click.option("--threads", type=click.IntRange(1), help="Of both sides.  [default: one on a CPU, else all cores]")
+@click.option("--runs", type=click.IntRange(1), default=1, show_default=True, help="At most; the median is told.")
 @click.option("--graphs", type=click.Path(path_type=Path), default=Path("build", "benchmarks"), show_default=True)
 @click.option("--json", "path", type=click.Path(path_type=Path), help="[default: in benchmarks/results]")
 def main(
@@ -49,25 +53,27 @@ def main(
     path: Path | None,
 ) -> None:  # fmt: skip
     """Time every stage, ours and others', on a sung clip."""
-    count = threads or devices.cores()
-    torch.set_num_threads(count)
     device = devices.pick(device_name)
+    count = threads or (1 if device.kind == "cpu" else devices.cores())
+    torch.set_num_threads(count)
+    path = path or record.RESULTS / f"stages-{device.kind}.json"
     results: dict[str, Any] = {"seconds": seconds, "device": str(device), "threads": count, "presets": {}}
     for preset in presets:
         made = networks.made(preset, graphs / preset)
-        rows = list(measure(made, partial(devices.open_session, device=device, threads=count), seconds, runs))
-        results["presets"][preset] = [vars(row) for row in rows]
-    text = "\n\n".join(table(preset, rows, results) for preset, rows in results["presets"].items())
+        rows = results["presets"][preset] = []
+        for row in measure(made, partial(devices.open_session, device=device, threads=count), seconds, runs):
+            click.echo(f"{preset}  {row.stage:<8}{row.how:<28}{1000 * row.cost:10.2f} ms", err=True)
+            rows.append(vars(row))
+        record.write(path, results)  # what is done is kept when a later preset is interrupted
+        text = "\n\n".join(table(preset, rows, results) for preset, rows in results["presets"].items())
+        path.with_suffix(".md").write_text(text + "\n", encoding="utf-8", newline="\n")
     click.echo(text)
-    path = path or record.RESULTS / f"stages-{device.kind}.json"
-    record.write(path, results)
-    path.with_suffix(".md").write_text(text + "\n", encoding="utf-8", newline="\n")
     click.echo(f"\nwritten to {path} and {path.with_suffix('.md')}")
 
 
 @dataclass(frozen=True)
 class Row:
-    """One way through one stage; ``cost`` in seconds for each second of audio. ``ours`` or the peers'."""
+    """One way through one stage; ``cost`` in (core) seconds for each second of audio. ``ours`` or the peers'."""
 
     stage: str
     how: str
@@ -80,16 +86,18 @@ def measure(made: Networks, opened: Callable[..., Session], seconds: float, runs
     spec, generator = made.mel, torch.Generator().manual_seed(0)
     song = np.resize(audio.read(CLIP, spec.sample_rate), round(seconds * spec.sample_rate))
     heard = np.resize(audio.read(CLIP, pitch.RATE), round(seconds * pitch.RATE))
+    short = heard[: round(SHORT_SECONDS * pitch.RATE)]
     frames = spec.frames(len(song))
+    pitch_session = opened(made.graphs["swift"], name="swift")
+    clock = time.process_time if pitch_session.device.kind == "cpu" else time.perf_counter
 
     def cost(work: Callable[[], Any], lasting: float = seconds, share: float = 1.0) -> float:
-        work()  # warms up
-        times = []
-        for _ in range(runs):
-            began = time.perf_counter()
+        times: list[float] = []
+        while len(times) <= runs and sum(times) < ROW_SECONDS:
+            began = clock()
             work()
-            times.append(time.perf_counter() - began)
-        return statistics.median(times) / lasting / share
+            times.append(clock() - began)
+        return statistics.median(times[1:] or times) / lasting / share  # the first one warms up
 
     whole = audio.info(CLIP).seconds
     yield Row("wav", "blocks, resampled", True, cost(lambda: audio.read(CLIP, spec.sample_rate), whole))
@@ -98,13 +106,14 @@ def measure(made: Networks, opened: Callable[..., Session], seconds: float, runs
     yield Row("mel", "librosa", False, cost(partial(networks.librosa_mel, song, spec)))
 
     times = mel.frame_times(frames, spec)
-    for name, kind in (("swift", "swift"), ("crepe_tiny", "crepe"), ("crepe_full", "crepe")):
-        tracker = pitch.Tracker(opened(made.graphs[name], name=name), kind, 50, 1600)
-        yield Row("f0", f"{name.replace('_', ' ')}, {16 if kind == 'swift' else 10} ms", True,
-                  cost(partial(tracker.at, heard, times)))  # fmt: skip
-    short = heard[: round(PEER_SECONDS * pitch.RATE)]
+    swift = pitch.Tracker(pitch_session, "swift_scores", 50, 1600)
+    yield Row("f0", "SwiftF0, 16 ms", True, cost(partial(swift.at, heard, times)))
+    for capacity, piece in (("tiny", heard), ("full", short)):
+        tracker = pitch.Tracker(opened(made.graphs[f"crepe_{capacity}"], name="crepe"), "crepe", 50, 1600)
+        lasting = len(piece) / pitch.RATE
+        yield Row("f0", f"CREPE {capacity}, 10 ms", True, cost(partial(tracker.at, piece, times), lasting))
     with torch.inference_mode():
-        yield Row("f0", "CREPE full, 5 ms", False, cost(partial(_eager_crepe, made, short), PEER_SECONDS))
+        yield Row("f0", "CREPE full, 5 ms", False, cost(partial(_eager_crepe, made, short), SHORT_SECONDS))
 
     session = opened(made.graphs["content"], name="content")
     units = content.units(session, heard)
@@ -148,7 +157,7 @@ def _evaluations(made: Networks, x: torch.Tensor, given: torch.Tensor) -> None:
 
 
 def _streamed(made: Networks, session: Session, log_mel: Any, f0: Any) -> None:
-    stream = vocoder.KINDS[made.preset.vocoder_kind](session, made.mel, made.vocoder_context, 0)
+    stream = vocoder.KINDS[made.preset.vocoder_kind].synthesizer(session, made.mel, made.vocoder_context, 0)
     stream.push(log_mel, f0)
     stream.flush()
 
@@ -156,7 +165,8 @@ def _streamed(made: Networks, session: Session, log_mel: Any, f0: Any) -> None:
 def table(preset: str, rows: Sequence[Mapping[str, Any]], results: Mapping[str, Any]) -> str:
     """Markdown: every stage, milliseconds for a second of audio, and how many times as much the others' way takes."""
     lines = [
-        f"**{preset}** on {results['device']}, {results['threads']} thread(s); milliseconds for a second of audio",
+        f"**{preset}** on {results['device']}, {results['threads']} thread(s); "
+        f"milliseconds{' of a core' if str(results['device']).startswith('CPU') else ''} for a second of audio",
         "", "| stage | ours | ms | the others' way | ms | ratio |", "|---|---|---:|---|---:|---:|",
     ]  # fmt: skip
     for stage in dict.fromkeys(row["stage"] for row in rows):

@@ -4,6 +4,7 @@
 
     voice = Voice.load("demo")
     Converter(voice, Options(speaker="heart")).convert("song.wav", "converted.wav")
+    Stream(voice, Options(speaker="heart")).push(samples)  # live
 """
 
 from __future__ import annotations
@@ -14,10 +15,18 @@ if TYPE_CHECKING:
     from moksori.runtime.converter import Converter
     from moksori.runtime.options import Options
     from moksori.runtime.report import Report
+    from moksori.runtime.stream import Live, Stream
     from moksori.runtime.voice import Voice
 
-_HOMES = {"Converter": "converter", "Options": "options", "Report": "report", "Voice": "voice"}
-__all__ = ["Converter", "Options", "Report", "Voice"]
+_HOMES = {
+    "Converter": "converter",
+    "Live": "stream",
+    "Options": "options",
+    "Report": "report",
+    "Stream": "stream",
+    "Voice": "voice",
+}
+__all__ = ["Converter", "Live", "Options", "Report", "Stream", "Voice"]
 
 
 def __getattr__(name: str) -> Any:

@@ -206,7 +206,7 @@ class Writer:
 
     def _impossible(self) -> AudioError:
         what = f"{self._container} with {self.channels} channel(s) at {self.rate} Hz"
-        return AudioError(f"{self.path} cannot be written as {what}: choose another format")
+        return AudioError(f"{self.path} cannot be written as {what}: choose another format or rate")
 
     def _check(self) -> None:
         """A disk that fills up while the header is written is not reported by libsndfile."""

@@ -6,8 +6,9 @@ import importlib.metadata
 import importlib.util
 import json
 import math
+import sys
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import click
 
@@ -15,6 +16,9 @@ from moksori.runtime import jobs, naming, summary
 from moksori.runtime.audio import BITS, FORMATS, subtype
 from moksori.runtime.batch import Batch
 from moksori.runtime.command import Bytes, Command, Failure
+
+if TYPE_CHECKING:
+    from moksori.runtime.options import Options
 
 EXAMPLES = """\b
 Examples:
@@ -24,6 +28,7 @@ Examples:
   svc-run *.mp3 -o converted --name "{stem} ({speaker})" --plot
   svc-run song.wav --save-f0, then svc-run song.wav --f0 edited.csv
   svc-run song.wav --voice my_voice.zip --device cuda --steps 8
+  ffmpeg -i song.mp4 -f wav - | svc-run - | ffmpeg -i - converted.m4a
 """
 
 
@@ -90,6 +95,10 @@ RATE = _Word("source", int, "sample rate: give one in Hz, such as 44100")
               help="Of a sample, in wav and (but for float) flac.  [default: 24]")
 @click.option("--rate", type=RATE, metavar="HZ",
               help="Sample rate of the results, or source for that of the input.  [default: the voice's]")
+@click.option("--raw", type=click.Choice(["s16le", "f32le"]), metavar="KIND",
+              help="With -: bare samples of one channel and --rate come and go, s16le or f32le.  [default: WAV]")
+@click.option("--lookahead", type=float, metavar="MS",
+              help="With -: sound that is heard before it is sung; more is better and later.  [default: 40]")
 @click.option("--name", "template", metavar="TEMPLATE",
               help="Of the results, from {stem}, {voice}, {speaker}, {key} and {steps}."
               f"  [default: {naming.TEMPLATE}]")
@@ -122,6 +131,8 @@ def main(
     format: str | None,
     bits: str | None,
     rate: int | str | None,
+    raw: str | None,
+    lookahead: float | None,
     template: str | None,
     plot: bool,
     as_json: bool,
@@ -132,7 +143,8 @@ def main(
     """Convert recordings of singing or speech into another voice.
 
     INPUT is files and folders. What was already converted with the same settings is skipped; any other existing file
-    is never overwritten without --force. A file that cannot be converted does not stop the others.
+    is never overwritten without --force. A file that cannot be converted does not stop the others. With - for INPUT,
+    sound comes from stdin and goes to stdout while it comes.
     """
     if devices or voices:
         listed = summary.devices(voice_name) if devices else summary.voices()
@@ -141,18 +153,32 @@ def main(
         return
     if not inputs:
         raise Failure("name an audio file to convert, as in: svc-run song.wav (svc-run --help)")
-    found = jobs.find(inputs, recursive, out)
-    place = naming.naming(out, template, format, len(found))
-    subtype(place.format, bits)
-    plot = plot and _can_plot()
+    piped = "-" in map(str, inputs)
+    if piped:
+        files = {"o": out, "recursive": recursive, "save-f0": save_f0, "format": format, "name": template, "plot": plot,
+                 "json": as_json, "memory": memory}  # fmt: skip
+        named = next((f"--{name}" for name, value in files.items() if value), "another input")
+        if named != "another input" or len(inputs) > 1:
+            raise Failure(f"{named} cannot go with -, which is a pipe: leave one of them out")
+        if (raw is None) != (rate is None) or isinstance(rate, str):
+            raise Failure("bare samples need both, as in --raw s16le --rate 48000; WAV needs neither")
+    elif raw or lookahead is not None:
+        raise Failure("--raw and --lookahead go with - alone, as in: svc-run - --raw s16le --rate 48000")
 
     from moksori.runtime import Converter, Options, Voice
 
     options = Options(
         speaker=speaker, key=cast("float | Literal['auto']", key), formant=formant, f0=f0, steps=steps, seed=seed,
-        sampler=sampler, depth=depth, guidance=guidance,
-        stereo=stereo, loudness=loudness, rate=cast("int | Literal['source'] | None", rate), bits=bits,
+        sampler=sampler, depth=depth, guidance=guidance, stereo=stereo, loudness=loudness,
+        rate=None if piped else cast("int | Literal['source'] | None", rate), bits=bits,
     )  # fmt: skip
+    if piped:
+        _pipe(voice_name, device_name, options, raw, cast("int | None", rate), lookahead)
+        return
+    found = jobs.find(inputs, recursive, out)
+    place = naming.naming(out, template, format, len(found))
+    subtype(place.format, bits)
+    plot = plot and _can_plot()
     converter = Converter(Voice.load(voice_name, device_name), options, memory)
     batch = Batch(converter, jobs.plan(found, place, converter.style, plot, save_f0), force, quiet=as_json)
     try:
@@ -162,6 +188,19 @@ def main(
             click.echo(batch.json())
     if not done:
         raise click.exceptions.Exit(Failure.exit_code)
+
+
+def _pipe(
+    voice: str, device: str, options: Options, raw: str | None, rate: int | None, lookahead: float | None
+) -> None:
+    """Convert stdin to stdout."""
+    from moksori.runtime import Voice, pipe
+    from moksori.runtime.stream import Live, Stream
+
+    source, target = sys.stdin.buffer, sys.stdout.buffer
+    coding = pipe.header(source) if raw is None or rate is None else pipe.Coding(rate, raw)
+    live = Live(coding.rate) if lookahead is None else Live(coding.rate, lookahead=lookahead)
+    pipe.convert(Stream(Voice.load(voice, device, lanes=1), options, live), source, target, coding)
 
 
 def _can_plot() -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from moksori.runtime import plugins
 from moksori.runtime.errors import MoksoriError
 
 INTERRUPTED = 130  # what shells expect after Ctrl-C
@@ -49,6 +50,7 @@ class Command(click.Command):
                 )  # a console's code page may lack letters of a file's name
         try:
             with shown_warnings():
+                plugins.load(self.extra)
                 return super().invoke(ctx)
         except KeyboardInterrupt:
             click.echo("stopped", err=True)

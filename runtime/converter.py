@@ -24,26 +24,23 @@ from moksori.runtime import (
     chunks,
     content,
     curve,
-    denoiser,
-    formant,
     hearing,
-    key,
     lanes,
     mel,
     naming,
-    noise,
     pace,
     pitch,
-    samplers,
     tags,
     vocoder,
 )
 from moksori.runtime.chunks import Chunk, Joiner
 from moksori.runtime.denoiser import Conditions
+from moksori.runtime.fullness import Fullness
 from moksori.runtime.hearing import Song
 from moksori.runtime.loudness import Gate
 from moksori.runtime.master import Master
 from moksori.runtime.options import Options
+from moksori.runtime.performer import Performer
 from moksori.runtime.report import Report, Trace
 from moksori.runtime.voice import Voice
 
@@ -53,25 +50,13 @@ STAGES = ("decode", "pitch", "content", "denoiser", "vocoder", "encode")
 ENOUGH_SECONDS = 0.5  # of surroundings; four seconds of them change a result no less (docs/engine.md)
 
 
-class Converter:
+class Converter(Performer):
     """Sings files in one voice with one set of options; holds no state between files."""
 
     def __init__(self, voice: Voice, options: Options | None = None, memory: int | None = None) -> None:
         """``memory`` is how many bytes the process may take, in all; by default what is free."""
-        self.voice, self.options = voice, options or Options()
-        facts, chosen = voice.manifest, self.options
-        self.speaker = voice.speaker_weights(chosen.speaker)
-        self.plan = samplers.plan(
-            facts.denoiser.schedule, chosen.sampler or facts.denoiser.sampler, chosen.steps or facts.denoiser.steps,
-            chosen.depth, chosen.guidance,
-        )  # fmt: skip
-        if chosen.guidance != 1:
-            denoiser.require_guidable(voice.condition, voice.name)
-        self.noise_scale = facts.denoiser.noise_scale if chosen.noise_scale is None else chosen.noise_scale
-        spec = facts.pitch
-        self.tracker = pitch.Tracker(voice.pitch, spec.kind, spec.fmin, spec.fmax, spec.options)
-        self.level = float(self.speaker @ np.array([s.loudness for s in facts.speakers], np.float32))
-        self.range = key.mixed(facts.speakers, self.speaker)
+        super().__init__(voice, options)
+        chosen = self.options
         self.curve = curve.read(chosen.f0) if chosen.f0 is not None else None
         self.settings = chosen.settings(voice)
         self.pace = pace.plan(voice, self._margin, memory)
@@ -147,8 +132,10 @@ class Converter:
     ) -> Iterator[Array]:
         """Converted samples of a stream at the voice's rate and of its average level."""
         facts = self.voice.manifest
-        synthesizer = vocoder.synthesizer(self.voice.vocoder, facts.mel, facts.vocoder, self.options.seed)
-        joiner, gate = Joiner(), Gate(facts.mel)
+        synthesizer = halving.sharing(
+            vocoder.synthesizer(self.voice.vocoder, facts.mel, facts.vocoder, self.options.seed)
+        )
+        joiner, gate, fullness = Joiner(), Gate(facts.mel), Fullness(facts.mel)
         length = 0
         pieces = chunks.chunks(blocks, facts.mel, self._margin, self.pace.shortest, self.pace.longest)
         heard = partial(halving.each, lambda chunk: self._heard(chunk, song, clock))
@@ -161,13 +148,16 @@ class Converter:
                     samples = np.concatenate([samples, synthesizer.flush()])
                     samples = samples[: max(0, chunk.samples - length)]  # the last frame reaches beyond the end
                 length += len(samples)
-            yield gate.apply(samples)
+                fullness.push(given.loudness[chunk.core], given.voiced[chunk.core])
+                samples = fullness.apply(samples, chunk.last)
+            if len(samples):
+                yield gate.apply(samples)
 
     def _heard(self, chunk: Chunk, song: Song, clock: Stopwatch) -> tuple[Conditions, Array]:
         """All that a chunk needs no neighbour for; runs in a lane."""
         given = self._conditions(chunk, song, clock)
         with clock("denoiser"):
-            return given, self._mel(chunk, given)
+            return given, self.mel(given, chunk.first, chunk.audio)
 
     def _conditions(self, chunk: Chunk, song: Song, clock: Stopwatch) -> Conditions:
         """Hear a chunk: what is sung, how high, how loud."""
@@ -194,22 +184,6 @@ class Converter:
             return self.tracker.at(heard, mel.frame_times(frames, spec))
         times = mel.frame_times(frames, spec) + first * spec.hop / spec.sample_rate
         return pitch.at_times(given, times, self.tracker.options.threshold)
-
-    def _mel(self, chunk: Chunk, given: Conditions) -> Array:
-        """Denoise a chunk: natural-log mel [T, M], its formants moved if so asked."""
-        spec = self.voice.manifest.denoiser
-        condition = denoiser.condition(self.voice.condition, given)
-        guided = self.options.guidance != 1
-        unguided = denoiser.condition(self.voice.condition, denoiser.null(given)) if guided else None
-        start = self.noise_scale * noise.frames(
-            "denoiser", self.options.seed, chunk.first, len(given.f0), len(spec.mean)
-        )
-        if self.options.depth < 1:
-            start = denoiser.noised(mel.log_mel(chunk.audio, self.voice.manifest.mel), start, spec, self.options.depth)
-        normal = denoiser.sample(self.voice.denoiser, condition, start.T, self.plan, unguided)
-        found = (normal.T * np.array(spec.deviation, np.float32) + np.array(spec.mean, np.float32)).astype(np.float32)
-        shift = self.options.formant
-        return formant.shifted(found, given.f0, given.voiced, shift, self.voice.manifest.mel) if shift else found
 
     @property
     def _margin(self) -> float:

@@ -69,9 +69,8 @@ def decoded(file: File, path: Path, channel: int | None = None) -> Iterator[Arra
             break
         if not len(piece):
             break
-        bad = ~np.isfinite(piece).all(axis=1)
-        if bad.any():
-            time = (position + int(bad.argmax())) / file.samplerate
+        if not np.isfinite(piece).all():
+            time = (position + int(np.isfinite(piece).all(axis=1).argmin())) / file.samplerate
             raise AudioError(f"{path} has a NaN or infinite sample at {time:.3f} s: repair or export it again")
         position += len(piece)
         one = 0 if file.channels == 1 else channel

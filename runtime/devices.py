@@ -71,7 +71,7 @@ def available() -> list[Device]:
     """The devices that can be used here, best first; the CPU is always the last."""
     ort.module()  # without onnxruntime, or with two of it, there is nothing to list
     devices: list[Device] = []
-    for backend in BACKENDS.values():
+    for _, backend in sorted(BACKENDS.items(), key=lambda one: one[0] == "cpu"):  # others may have been added
         with contextlib.suppress(DeviceError):
             devices += backend.find()
     return devices

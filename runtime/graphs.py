@@ -3,51 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from moksori.runtime import crepe, pitch, vocoder
 from moksori.runtime.errors import VoiceError
 from moksori.runtime.manifest import FORMAT_VERSION, Manifest
+from moksori.runtime.ports import INT64, Interface, Tensor
 
 if TYPE_CHECKING:
     from moksori.runtime.devices import Session
 
 Feeds = dict[str, NDArray[Any]]
 
-FLOAT, INT64 = "tensor(float)", "tensor(int64)"
-CREPE_FRAME, CREPE_BINS = 1024, 360
 COEFFICIENTS = {"velocity": 5, "epsilon": 7}  # of a sampler's step (runtime/samplers.py); the last two are its view
 EXAMPLE_SECONDS = 1  # of audio in a self-test; long enough for every front end
-
-
-@dataclass(frozen=True)
-class Tensor:
-    """A number is a fixed size, a name a length that changes from run to run."""
-
-    shape: tuple[int | str, ...]
-    kind: str = FLOAT
-
-
-@dataclass(frozen=True)
-class Interface:
-    inputs: Mapping[str, Tensor]
-    outputs: Mapping[str, Tensor]
 
 
 def interface(role: str, manifest: Manifest) -> Interface:
     """The inputs and outputs of ``role``'s graph (DESIGN.md, "ONNX contracts"); "C" is free but fixed."""
     dimension, mels, speakers = manifest.units.dimension, manifest.mel.bins, len(manifest.speakers)
-    bins = manifest.mel.n_fft // 2 + 1
-    frames, mel, spectrum = Tensor((1, "T")), Tensor((1, mels, "T")), Tensor((1, "T", 2, bins))
-    audio, condition = Tensor((1, "n")), Tensor((1, "C", "T"))
-    sung, waveform = {"mel": Tensor((1, "T", mels)), "f0": frames}, {"waveform": Tensor((1, "n"))}
+    frames, mel, condition = Tensor((1, "T")), Tensor((1, mels, "T")), Tensor((1, "C", "T"))
     table = {
-        "content": Interface({"audio": audio}, {"units": Tensor((1, "Tu", dimension))}),
-        "swift": Interface({"audio": audio}, {"f0": Tensor((1, "F")), "confidence": Tensor((1, "F"))}),
-        "crepe": Interface({"frames": Tensor(("F", CREPE_FRAME))}, {"salience": Tensor(("F", CREPE_BINS))}),
+        "content": Interface({"audio": Tensor((1, "n"))}, {"units": Tensor((1, "Tu", dimension))}),
+        "pitch": pitch.TRACKERS[manifest.pitch.kind].interface,
         "condition": Interface(
             {
                 "units": Tensor((1, "Tu", dimension)),
@@ -71,17 +52,9 @@ def interface(role: str, manifest: Manifest) -> Interface:
             },
             {"x_next": mel, "prediction": mel},
         ),
-        "istft": Interface(
-            {**sung, "harmonic": spectrum, "noise": spectrum},
-            {"spectrum": spectrum},
-        ),
-        "nsf_hifigan": Interface(
-            {**sung, "phase": frames, "noise": Tensor((1, "T", manifest.mel.hop))}, waveform
-        ),
-        "mini_nsf": Interface({**sung, "phase": frames}, waveform),
-        "openutau": Interface(sung, waveform),
+        "vocoder": vocoder.KINDS[manifest.vocoder.kind].interface(manifest.mel),
     }
-    return table[_kinds(manifest).get(role, role)]
+    return table[role]
 
 
 def check(role: str, session: Session, manifest: Manifest) -> None:
@@ -111,7 +84,7 @@ def example(role: str, manifest: Manifest, session: Session) -> Feeds:
     audio = (tone + 1e-3 * rng.standard_normal(len(time))).astype(np.float32)
     special: Feeds = {
         "audio": audio[None],
-        "frames": audio[: len(audio) // CREPE_FRAME * CREPE_FRAME].reshape(-1, CREPE_FRAME),
+        "frames": audio[: len(audio) // crepe.WINDOW * crepe.WINDOW].reshape(-1, crepe.WINDOW),
         "mel2ph": np.linspace(1, units, frames).astype(np.int64)[None],
         "f0": np.geomspace(110, 440, frames, dtype=np.float32)[None],
         "voiced": (np.arange(frames) % 10 > 2).astype(np.float32)[None],
@@ -127,21 +100,17 @@ def example(role: str, manifest: Manifest, session: Session) -> Feeds:
     sizes = {"T": frames, "Tu": units, "C": next(iter(channels), 0)}
 
     def feed(name: str, tensor: Tensor) -> NDArray[Any]:
-        shape = [sizes[size] if isinstance(size, str) else size for size in tensor.shape]
+        shape = [sizes.get(size, frames) if isinstance(size, str) else size for size in tensor.shape]
         return rng.standard_normal(shape).astype(np.float32)
 
     inputs = interface(role, manifest).inputs
     return {name: special[name] if name in special else feed(name, tensor) for name, tensor in inputs.items()}
 
 
-def _kinds(manifest: Manifest) -> dict[str, str]:
-    return {"pitch": manifest.pitch.kind, "vocoder": manifest.vocoder.kind}
-
-
 def _problems(role: str, session: Session, manifest: Manifest) -> Iterator[str]:
     expected = {"role": role, "format_version": str(FORMAT_VERSION)}
     optional = {"denoiser": {"prediction": manifest.denoiser.prediction}}
-    optional |= {kind_role: {"kind": kind} for kind_role, kind in _kinds(manifest).items()}
+    optional |= {"pitch": {"kind": manifest.pitch.kind}, "vocoder": {"kind": manifest.vocoder.kind}}
     expected |= {key: value for key, value in optional.get(role, {}).items() if key in session.metadata}
     for key, value in expected.items():
         if session.metadata.get(key) != value:

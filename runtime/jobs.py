@@ -73,6 +73,8 @@ class Job:
 def find(inputs: Iterable[Path], recursive: bool, out: Path | None) -> list[Found]:
     """The files that inputs mean: a file itself, a folder's audio files, with ``recursive`` those of its folders too.
 
+    A file that is meant twice counts once, where it was meant first.
+
     In folders, hidden files, what lies below ``out`` and what Moksori made are passed over.
 
     Raises:
@@ -88,7 +90,10 @@ def find(inputs: Iterable[Path], recursive: bool, out: Path | None) -> list[Foun
             below = "" if recursive else "; --recursive looks into its folders too"
             raise OptionError(f"{path} is a folder without audio to convert{below}")
         found += [Found(file, file.parent.relative_to(path)) for file in files]
-    return found
+    once: dict[Path, Found] = {}
+    for one in found:
+        once.setdefault(one.path.absolute(), one)
+    return list(once.values())
 
 
 def plan(found: Sequence[Found], place: Naming, style: Style, plot: bool, save_f0: bool) -> list[Job]:

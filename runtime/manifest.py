@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from moksori.runtime import crepe, files, pitch, strict
+from moksori.runtime import crepe, files, pitch, strict, vocoder
 from moksori.runtime.errors import VoiceError
 from moksori.runtime.mel import MelSpec
 from moksori.runtime.samplers import SAMPLERS
@@ -20,6 +20,7 @@ FORMAT_VERSION = 1
 ROLES = ("content", "pitch", "condition", "denoiser", "vocoder")
 LARGEST_FILE = 2**31 - 1  # bytes; a protobuf message holds no more
 LARGEST_VOICE = 4 * 2**30  # bytes
+FAR = 60.0  # seconds; no content network hears farther
 LARGEST_MANIFEST = 2**20  # bytes
 
 
@@ -51,6 +52,7 @@ class UnitSpec:
     sample_rate: int
     hop: int
     context: float  # seconds to either side
+    lookahead: float = FAR  # seconds after a unit that it depends on, where that is less
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,8 @@ def read(text: bytes, file: str = FILE) -> Manifest:
             f"{file} is of format {version} and this Moksori reads up to {FORMAT_VERSION}; "
             "upgrade with: pip install --upgrade moksori"
         )
+    if isinstance(value, dict) and isinstance(value.get("units"), dict):
+        value["units"].setdefault("lookahead", FAR)  # voices of the first release do not tell it
     manifest = strict.build(Manifest, value, file, RULES)
     problem = next(_problems(manifest), None)
     if problem:
@@ -160,7 +164,7 @@ RULES: strict.Rules = {
         "format_version": OneOf((FORMAT_VERSION,)),
         "name": _NAME,
         "description": _PROSE,
-        "precision": OneOf(("fp32", "fp16", "bf16", "int8")),
+        "precision": OneOf(("fp32", "fp16", "bf16", "w8", "int8")),
         "licence": _PROSE,
         "credits": _PROSE,
     },
@@ -177,10 +181,11 @@ RULES: strict.Rules = {
         "dimension": Range(1, 4_096),
         "sample_rate": OneOf((16_000,)),
         "hop": OneOf((320,)),
-        "context": Range(0, 60),
+        "context": Range(0, FAR),
+        "lookahead": Range(0, FAR),
     },
     PitchSpec: {
-        "kind": OneOf(("swift", "crepe")),
+        "kind": OneOf(pitch.TRACKERS),
         "fmin": _FREQUENCY,
         "fmax": _FREQUENCY,
         "threshold": Range(0, 1),
@@ -202,7 +207,7 @@ RULES: strict.Rules = {
         "architecture": Text(64, 1),
         "prediction": OneOf(tuple(SAMPLERS)),
         "schedule": OneOf((LINEAR,)),
-        "sampler": OneOf(tuple(name for names in SAMPLERS.values() for name in names)),
+        "sampler": Text(64, 1),
         "steps": Range(1, 1_000),
         "noise_scale": Range(0, 2),
         "context": _FRAMES,
@@ -216,7 +221,7 @@ RULES: strict.Rules = {
         "last": Range(1e-8, 0.5),
     },
     VocoderSpec: {
-        "kind": OneOf(("istft", "nsf_hifigan", "mini_nsf", "openutau")),
+        "kind": OneOf(vocoder.KINDS),
         "context": _FRAMES,
         "phase": Text(64),
     },

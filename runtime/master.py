@@ -21,7 +21,7 @@ from moksori.runtime.lufs import Meter
 
 Array = NDArray[np.float32]
 
-BLOCK = 1 << 17  # samples of all channels read back at once
+BLOCK = 1 << 15  # samples of all channels read back at once
 ROUNDS = 4  # the limiter takes loudness away, which more gain gives back, which is limited again
 CLOSE = 0.05  # LU
 LARGEST_GAIN_DB = 40.0

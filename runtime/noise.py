@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,6 +19,7 @@ def frames(stream: str, seed: int, start: int, count: int, width: int) -> NDArra
     return np.concatenate(drawn)[start - first * BLOCK :][:count] if drawn else np.zeros((0, width), np.float32)
 
 
+@lru_cache(maxsize=16)
 def _block(stream: str, seed: int, index: int, width: int) -> NDArray[np.float32]:
     key = np.array([seed, STREAMS[stream]], np.uint64)
     counter = np.array([0, 0, 0, index % 2**64], np.uint64)  # the highest word, so that blocks never meet

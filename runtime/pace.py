@@ -10,23 +10,27 @@ from pathlib import Path
 from typing import TypeVar
 
 from moksori.runtime import chunks
+from moksori.runtime.backends import BACKENDS
 from moksori.runtime.chunks import Chunk
 from moksori.runtime.errors import MemoryFull, OptionError
+from moksori.runtime.manifest import Manifest
 from moksori.runtime.mel import MelSpec
+from moksori.runtime.room import SMALLEST_FRAMES, Room
+from moksori.runtime.vocoder import Synthesizer
 from moksori.runtime.voice import Voice
 
 Result = TypeVar("Result")
 
 # What `python -m moksori.benchmarks.memory` fits: peak = own + graphs + lanes · seconds of a chunk with its margins.
 OWN_BYTES = 100e6  # Python and its packages
-BYTES_PER_GRAPH_BYTE = 8.0  # weights are stored in 8 or 16 bits, computed in 32, and packed beside that
+BYTES_PER_GRAPH_BYTE = {"fp32": 2.5, "fp16": 5.0}  # weights are computed in 32 bits, and packed beside that
+MOST_PER_GRAPH_BYTE = 8.0  # of 8 bits
 SECOND_BYTES = 10e6  # in one lane, of the widest activations
 SHARE = 0.8  # of the memory that is free is what a run may take when nothing is said
 
 LONGEST_SECONDS = 12.0  # of one chunk; attention grows with its square, and longer ones gain little
 SHORTEST_SECONDS = 4.0
 LEAST_SECONDS = 2.0  # content in shorter chunks is heard too badly
-SMALLEST_FRAMES = 64  # a chunk that does not fit is halved down to it
 
 
 @dataclass(frozen=True)
@@ -41,33 +45,49 @@ class Plan:
 def plan(voice: Voice, margin: float, budget: int | None = None) -> Plan:
     """The longest chunks that fit into ``budget`` bytes, by default what is free, and as many lanes as then still fit.
 
-    With enough memory the plan is the same on every machine with as many cores, and so is the result.
+    ``budget`` is main memory; of a device's own, what is free counts where the device tells. With enough memory the
+    plan is the same on every machine with as many cores, and so is the result.
 
     Raises:
         OptionError: ``budget`` is less than the shortest chunk needs.
     """
-    fixed = OWN_BYTES + BYTES_PER_GRAPH_BYTE * sum(file.bytes for file in voice.manifest.files.values())
+    fixed = OWN_BYTES + _opened(voice.manifest)
     given = budget if budget is not None else int(SHARE * free()) + resident()
+    places = {session.device for session in voice.sessions.values()}
+    told = [left for place in places if (left := BACKENDS[place.kind].free(place)) is not None]
+    room = min(given - fixed, *(SHARE * left for left in told)) if told else given - fixed
     for lanes in range(voice.lanes, 0, -1):
-        seconds = (given - fixed) / (SECOND_BYTES * lanes) - 2 * margin
+        seconds = room / (SECOND_BYTES * lanes) - 2 * margin
         if seconds >= LONGEST_SECONDS or (lanes == 1 and seconds >= LEAST_SECONDS):
             longest = min(seconds, LONGEST_SECONDS)
             return Plan(lanes, SHORTEST_SECONDS * longest / LONGEST_SECONDS, longest)
     least = fixed + SECOND_BYTES * (LEAST_SECONDS + 2 * margin)
-    if budget is None:  # what is free is a guess; running out of it is dealt with when it happens
+    if budget is None or budget >= least:  # what is free is a guess; running out of it is dealt with when it happens
         return Plan(1, LEAST_SECONDS / 2, LEAST_SECONDS)
     raise OptionError(
         f"--memory {budget / 1e6:.0f}M is too little for voice '{voice.name}': give {1.01 * least / 1e6:.0f}M or more"
     )
 
 
+def _opened(manifest: Manifest) -> float:
+    """Bytes that a voice's graphs take when they are open."""
+    return sum(
+        file.bytes * BYTES_PER_GRAPH_BYTE.get(manifest.precision[role], MOST_PER_GRAPH_BYTE)
+        for role, file in manifest.files.items()
+    )
+
+
 class Halving:
-    """Chunks that do not fit into a device's memory are halved, and so are all that follow; shared by lanes."""
+    """Chunks that do not fit into a device's memory are halved, and so are all that follow; shared by lanes.
+
+    ``sharing`` has the vocoder do the same with its own stretches, in all streams of a song.
+    """
 
     def __init__(self, spec: MelSpec, margin: float) -> None:
         self.spec, self.margin = spec, margin
         self.frames: int | None = None  # the longest core that is still tried
         self.reason = ""
+        self.room: Room | None = None  # the vocoder's
 
     def each(self, work: Callable[[Chunk], Result], chunk: Chunk) -> Sequence[tuple[Chunk, Result]]:
         """The chunk, or its parts in order, each with its work; MemoryFull when not even the smallest fits."""
@@ -82,12 +102,20 @@ class Halving:
                 self.reason = str(error)
         return [pair for half in chunks.halves(chunk, self.spec, self.margin) for pair in self.each(work, half)]
 
+    def sharing(self, stream: Synthesizer) -> Synthesizer:
+        """The same stream, with the room that is left to a vocoder."""
+        self.room = stream.room = self.room or stream.room
+        return stream
+
     @property
     def notices(self) -> tuple[str, ...]:
-        if self.frames is None:
-            return ()
-        seconds = self.frames / self.spec.frame_rate
-        return (f"chunks were shortened to {seconds:.1f} s, since memory ran out: {self.reason}",)
+        shortened = [("chunks were", self.frames, self.reason)] if self.frames is not None else []
+        if self.room is not None and self.room.reason:
+            shortened.append(("the vocoder's stretches were", self.room.frames, self.room.reason))
+        return tuple(
+            f"{what} shortened to {frames / self.spec.frame_rate:.1f} s, since memory ran out: {reason}"
+            for what, frames, reason in shortened
+        )
 
 
 def free() -> int:

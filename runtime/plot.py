@@ -35,6 +35,8 @@ FONTS = (
     "NanumGothic",
 )
 NAMES = ("C", "C♯", "D", "D♯", "E", "F", "F♯", "G", "G♯", "A", "A♯", "B")
+# Widest range of frequencies, as a ratio, and the semitones above C that are named in it: E and B crowd F and C.
+NAMED = ((1.8, (0, 2, 4, 5, 7, 9, 11)), (3.5, (0, 2, 5, 7, 9)), (math.inf, (0, 7)))
 READING = "Bright is loud. The lowest stripe of a stack is the note; the stripes above it make its colour."
 RANGE_COLOUR = "#009e73"
 SOURCE_COLOUR, RESULT_COLOUR = "#0072b2", "#d55e00"  # told apart by the colour-blind too (Okabe and Ito)
@@ -210,8 +212,8 @@ def _hertz(hz: float) -> str:
 
 
 def _notes(low: float, high: float) -> list[float]:
-    """Hz of the notes to name between two frequencies: all naturals, or in a wide range C and G alone."""
-    steps = (0, 2, 4, 5, 7, 9, 11) if high / low < 3.5 else (0, 7)
+    """Hz of the notes to name between two frequencies: the wider the range, the fewer, so that none are crowded."""
+    steps = next(steps for widest, steps in NAMED if high / low < widest)
     return [hz for number in range(12, 120) if number % 12 in steps and low < (hz := _midi_hz(number)) < high]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,10 +24,13 @@ def phases(f0: Array, hop: int, rate: int, start: float = 0.0) -> NDArray[np.flo
     Returns:
         [T·hop]; the last value is the next chunk's ``start`` (its fraction is enough).
     """
-    count = len(f0) - 2
-    samples = (np.arange(count * hop) + 0.5) / hop + 0.5  # in frames, where frame centres are 0, 1, 2, … of f0
-    per_sample = np.interp(samples, np.arange(len(f0)), f0.astype(np.float64)) / rate
-    return start + np.cumsum(per_sample)
+    before = np.maximum(0.5 - (np.arange(hop) + 0.5) / hop, 0)  # at each sample, the weight of the last frame's f0
+    weights = np.stack([before, 1 - before - before[::-1], before[::-1]])
+    hertz = f0.astype(np.float64)
+    around = np.stack([hertz[:-2], hertz[1:-1], hertz[2:]], axis=1)
+    phase: NDArray[np.float64] = np.cumsum(around @ (weights / rate))
+    phase += start
+    return phase
 
 
 def frame_phases(f0: Array, spec: mel.MelSpec, bend: float = 0.0) -> NDArray[np.float64]:
@@ -46,9 +51,8 @@ def pulses(phase: NDArray[np.float64], start: float) -> Array:
     The impulse of sample s lies at index s + TAPS/2 and reaches TAPS/2 samples to each side, so that chunks can be
     added into one signal.
     """
-    before = np.concatenate([[start], phase[:-1]])
-    hits = np.flatnonzero(np.floor(phase) > np.floor(before))
-    step = phase[hits] - before[hits]
+    hits = np.flatnonzero(np.diff(np.floor(phase), prepend=np.floor(start)) > 0)
+    step = phase[hits] - np.where(hits > 0, phase[hits - 1], start)
     back = (phase[hits] - np.floor(phase[hits])) / step  # samples since the crossing, 0…1
     shape = _sinc_table()[np.minimum((back * TABLE).astype(np.int64), TABLE - 1)] / np.sqrt(step)[:, None]
     out = np.zeros(len(phase) + TAPS)
@@ -64,9 +68,14 @@ def windows(signal: Array, count: int, spec: mel.MelSpec) -> Array:
 def spectrum(frames: Array, spec: mel.MelSpec) -> Array:
     """Unit-power spectra of windowed frames [T, n_fft] -> [T, 2, K] (real, imaginary)."""
     window = mel.hann(spec.win, spec.n_fft)
-    scale = 1 / np.sqrt((window.astype(np.float64) ** 2).sum())
-    transform = np.fft.rfft(frames * window, axis=-1)
-    return (np.stack([transform.real, transform.imag], axis=-2) * scale).astype(np.float32)
+    weights = window * np.float32(spec.n_fft / np.sqrt((window.astype(np.float64) ** 2).sum()))
+    spectra = np.empty((len(frames), 2, spec.n_fft // 2 + 1), np.float32)
+    for first in range(0, len(frames), mel.ROWS):
+        some = frames[first : first + mel.ROWS].astype(np.float32, copy=False) * weights
+        # Only with a float32 factor, which this norm brings, does numpy transform float32 as such, five times as fast.
+        transform = np.fft.rfft(some, norm="forward")
+        spectra[first : first + mel.ROWS, 0], spectra[first : first + mel.ROWS, 1] = transform.real, transform.imag
+    return spectra
 
 
 def overlap_add(spectra: Array, spec: mel.MelSpec) -> tuple[Array, Array]:
@@ -76,18 +85,26 @@ def overlap_add(spectra: Array, spec: mel.MelSpec) -> tuple[Array, Array]:
         The sum of windowed frames and the sum of squared windows, both [(T - 1)·hop + n_fft]: their quotient is the
         signal (Griffin & Lim 1984, eq. 6), and both can be added across chunks.
     """
-    window = mel.hann(spec.win, spec.n_fft)
-    joined = np.stack([spectra[:, 0], spectra[:, 1]], axis=-1).view(np.complex64)[..., 0]
-    frames = np.fft.irfft(joined, n=spec.n_fft, axis=-1) * window
-    total = np.zeros((2, (len(frames) - 1) * spec.hop + spec.n_fft))
-    squared = window.astype(np.float64) ** 2
-    for index, frame in enumerate(frames):
-        place = slice(index * spec.hop, index * spec.hop + spec.n_fft)
-        total[0, place] += frame
-        total[1, place] += squared
-    return total[0].astype(np.float32), total[1].astype(np.float32)
+    window, count, parts = mel.hann(spec.win, spec.n_fft), len(spectra), -(-spec.n_fft // spec.hop)
+    total = np.zeros((2, count + parts - 1, spec.hop), np.float32)  # a row for each hop
+    beyond = np.zeros(parts * spec.hop - spec.n_fft, np.float32)
+    squared = np.concatenate([np.square(window), beyond]).reshape(parts, spec.hop)
+    rows = np.zeros((min(count, mel.ROWS), parts * spec.hop), np.float32)
+    for first in range(0, count, mel.ROWS):
+        some = spectra[first : first + mel.ROWS]
+        joined = np.empty((len(some), some.shape[-1]), np.complex64)
+        joined.real, joined.imag = some[:, 0], some[:, 1]
+        np.multiply(np.fft.irfft(joined, n=spec.n_fft), window, out=rows[: len(some), : spec.n_fft])
+        frames = rows[: len(some)].reshape(-1, parts, spec.hop)
+        for part in range(parts):
+            total[0, first + part : first + part + len(some)] += frames[:, part]
+    for part in range(parts):
+        total[1, part : part + count] += squared[part]
+    signal, weight = total.reshape(2, -1)[:, : (count - 1) * spec.hop + spec.n_fft]
+    return signal, weight
 
 
+@lru_cache(maxsize=1)
 def _sinc_table() -> NDArray[np.float64]:
     """Windowed sincs for an impulse that lies ``back`` samples before index TAPS/2, [TABLE, TAPS]."""
     back = (np.arange(TABLE) + 0.5) / TABLE

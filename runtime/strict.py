@@ -11,7 +11,7 @@ import json
 import math
 import re
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from types import MappingProxyType
 from typing import Any, NoReturn, Protocol, TypeVar, get_args, get_origin, get_type_hints
@@ -46,7 +46,9 @@ class Range:
 
 @dataclass(frozen=True)
 class OneOf:
-    options: tuple[str | int, ...]
+    """One of ``options``; those of a table are what it holds when it is asked."""
+
+    options: Collection[str | int]
 
     def holds(self, value: object) -> bool:
         return value in self.options

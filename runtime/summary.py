@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,7 +39,10 @@ def text(report: Report) -> str:
 
 
 def devices(voice: str = "demo") -> list[dict[str, Any]]:
-    """Each adapter by name and how the graphs of ``voice`` do on it, then why there is none of a kind, and the mend."""
+    """Each adapter by name and how the graphs of ``voice`` do on it, then why there is none of a kind, and the mend.
+
+    Kinds that no machine of this system has are left out.
+    """
     from moksori.runtime import devices, library, ort
     from moksori.runtime.errors import DeviceError
     from moksori.runtime.voice import Voice
@@ -46,6 +50,8 @@ def devices(voice: str = "demo") -> list[dict[str, Any]]:
     ort.module()
     found: list[dict[str, Any]] = []
     for kind, backend in devices.BACKENDS.items():
+        if backend.systems and sys.platform not in backend.systems:
+            continue
         try:
             adapters = backend.find()
         except DeviceError as error:
@@ -72,7 +78,7 @@ def _device_lines(one: dict[str, Any]) -> Iterator[str]:
         return
     failed = one.get("self_test")
     verdict = "" if failed is None else f"  {'failed' if failed else 'passed'} its self-test"
-    taken = "  (the CPU plays it: only when asked for)" if one["software"] else ""
+    taken = "  (software, no graphics card: used only when asked for)" if one["software"] else ""
     yield f"{one['device']}  {one['name']}{verdict}{taken}"
     for notice in one.get("self_test", ()):
         yield f"    {notice}"

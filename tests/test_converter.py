@@ -119,7 +119,8 @@ def test_the_key_moves_f0(convert: Convert, key: float, monkeypatch: pytest.Monk
             heard.append(f0)
             return super().push(mel, f0)
 
-    monkeypatch.setattr(vocoder, "KINDS", {"istft": Recorder})
+    kind = replace(vocoder.KINDS["istft"], synthesizer=Recorder)
+    monkeypatch.setitem(vocoder.KINDS, "istft", kind)
     convert(song(1), key=key)
     f0 = np.concatenate(heard)
     assert len(f0) == 100
