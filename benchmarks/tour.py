@@ -36,13 +36,15 @@ Samples = NDArray[np.float32]
 
 
 @click.command()
-@click.option("--minutes", type=float, default=0.0, show_default=True, help="Length of a long track; 0 for none.")
+@click.option("--minutes", type=float, default=20.0, show_default=True, help="Length of a long track; 0 for none.")
 @click.option("--speech", type=click.Path(path_type=Path), help="A recording of speech to put into the album.")
-@click.option("--out", type=click.Path(path_type=Path), default=record.RESULTS / "tour.json", show_default=True)
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=record.RESULTS / "tour.json", show_default=True, help="JSON."
+)
 def main(minutes: float, speech: Path | None, out: Path) -> None:
     """Convert an album as people have them, and check every result.
 
-    As in: python -m moksori.benchmarks.tour --minutes 20
+    As in: python -m moksori.benchmarks.tour --speech talk.flac
     """
     voice = Voice.load("demo", "cpu")
     with tempfile.TemporaryDirectory() as folder:
@@ -204,7 +206,7 @@ def _stopped(words: list[object], out: Path, by: signal.Signals, after: int) -> 
     while process.poll() is None and _finished(out) < after:
         time.sleep(0.05)
     process.send_signal(by)
-    return {"by": by.name, "exit_code": process.wait(timeout=60), "finished": _finished(out)}
+    return {"by": by.name, "exit_code": process.wait(timeout=300), "finished": _finished(out)}
 
 
 def _finished(out: Path) -> int:

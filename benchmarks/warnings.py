@@ -40,7 +40,7 @@ Example:
 @click.option("--voices", required=True, type=click.Path(path_type=Path), help="With a folder for each voice.")
 @click.option("--music", "pieces", multiple=True, required=True, type=click.Path(path_type=Path), help="Without voice.")
 @click.option("--seconds", type=click.FloatRange(5), default=20, show_default=True, help="Of each voice.")
-@click.option("--jobs", type=click.IntRange(1), default=2, show_default=True)
+@click.option("--jobs", type=click.IntRange(1), default=2, show_default=True, help="As for svc-prepare.")
 @click.option("--json", "path", type=click.Path(path_type=Path), help="[default: in benchmarks/results]")
 def main(voices: Path, pieces: tuple[Path, ...], seconds: float, jobs: int, path: Path | None) -> None:
     """Count false alarms and misses of the warnings of music under a voice and of another voice."""
