@@ -8,7 +8,7 @@ NEEDS := setup.cfg pyproject.toml constraints.txt
 ALONE := torchcrepe swift-f0 resemblyzer webrtcvad-wheels
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types bench windows demo-voice clean
+.PHONY: help demo test lint types docs bench windows demo-voice clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
@@ -22,13 +22,15 @@ test: lint types ## install the development environment; run lint, types and tes
 lint: .venv-dev/installed ## ruff
 	.venv-dev/bin/ruff check .
 
-types: .venv-dev/installed ## mypy
-	@mkdir -p build/types/moksori
-	@for package in $(PACKAGES); do ln -sfn "../../../$$package" "build/types/moksori/$$package"; done
+types: .venv-dev/installed build/types ## mypy
 	.venv-dev/bin/mypy
 
-bench: .venv-dev/installed ## measure speed on this machine
-	.venv-dev/bin/python -m moksori.benchmarks.speed
+docs: .venv-dev/installed build/types ## the manual and the API as web pages, into build/docs
+	.venv-dev/bin/mkdocs build --strict --quiet
+	@echo "wrote build/docs/index.html"
+
+bench: .venv-dev/installed ## measure all that can be measured here, and write docs/results.md (half an hour)
+	.venv-dev/bin/python -m moksori.benchmarks.all
 
 windows: .venv-dev/installed ## convert with Windows' Python under Wine (needs root and debootstrap)
 	.venv-dev/bin/python -m moksori.benchmarks.windows
@@ -39,6 +41,12 @@ demo-voice: .venv-dev/installed ## train the demo voice again, from packages (ho
 clean: ## remove environments, caches and build output (not training work)
 	rm -rf .venv .venv-dev build dist out *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
 
+# What does not follow the editable install finds the packages here.
+build/types: Makefile
+	@mkdir -p build/types/moksori
+	@for package in $(PACKAGES); do ln -sfn "../../../$$package" "build/types/moksori/$$package"; done
+	@touch $@
+
 .venv/installed: $(NEEDS)
 	$(call environment,.venv)
 	.venv/bin/python $(PINNED) --no-build-isolation --editable ".[cpu,plot]"
@@ -46,7 +54,7 @@ clean: ## remove environments, caches and build output (not training work)
 
 .venv-dev/installed: $(NEEDS)
 	$(call environment,.venv-dev)
-	.venv-dev/bin/python $(PINNED) --no-build-isolation --editable ".[cpu,plot,video,train,export,eval,dev]"
+	.venv-dev/bin/python $(PINNED) --no-build-isolation --editable ".[cpu,plot,video,live,train,export,eval,docs,dev]"
 	.venv-dev/bin/python $(PINNED) --no-deps $(ALONE)
 	@touch $@
 

@@ -80,7 +80,7 @@ MEASURES = (
 @click.option("--speaker", "speakers", multiple=True, help="[default: each of the voice]")
 @click.option("--key", type=float, default=0.0, show_default=True, help="Semitones.")
 @click.option("--steps", type=click.IntRange(1), help="[default: the voice's]")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="As for svc-run.")
 @click.option("--device", default="auto", show_default=True, help="As for svc-run.")
 @click.option("--keep", type=click.Path(path_type=Path), help="Folder to leave the results in.")
 @click.option("--output", type=click.Path(path_type=Path), help="[default: benchmarks/results/quality-VOICE]")

@@ -80,6 +80,39 @@ def tiny_data(tmp_path_factory: pytest.TempPathFactory, tiny_models: dict[str, o
     return folder / "data"
 
 
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory: pytest.TempPathFactory, tiny_models: dict[str, onnx.ModelProto]) -> Path:
+    """A RUN_DIR of a small denoiser and a small NSF-HiFiGAN, with the tiny voice's geometry. Not to be changed."""
+    import torch
+
+    from moksori.train import checkpoint, config, denoiser, vocoder
+
+    folder = tmp_path_factory.mktemp("학습 🎤 run")
+    small = {"channels": 32, "hidden": 48, "layers": 2, "kernel": 5}
+    nsf = {"mel_bins": MEL.bins, "rates": (8, 5, 3, 2), "kernels": (16, 11, 7, 4), "channels": 16, "resblock": "2",
+           "resblock_kernels": (3,), "resblock_dilations": ((1, 3),)}  # fmt: skip
+    flow, waves = denoiser.DenoiserConfig(network=small), vocoder.VocoderConfig("nsf_hifigan", network=nsf)
+    figures = {"seconds": 60.0, "f0_low": 100.0, "f0_median": 200.0, "f0_high": 400.0, "loudness": -20.0}
+    facts = {
+        "mel": dataclasses.asdict(MEL), "units": {"dimension": UNITS},
+        "pitch": dataclasses.asdict(manifest.PitchSpec("swift", 50.0, 1600.0)),
+        "speakers": [{"name": name, **figures} for name in SPEAKERS],
+        "statistics": {"mean": [-5.0] * MEL.bins, "deviation": [2.0] * MEL.bins},
+    }  # fmt: skip
+    torch.manual_seed(0)
+    networks = {"denoiser": denoiser.build(flow, MEL.bins, UNITS, len(SPEAKERS)), "vocoder": vocoder.build(waves)}
+    for (role, network), chosen in zip(networks.items(), (flow, waves), strict=True):
+        (folder / role).mkdir()
+        state = checkpoint.State(network, network, {"network": torch.optim.AdamW(network.parameters())}, 1)
+        checkpoint.save(folder / role, state)
+        config.save(folder / role / "config.yaml", chosen)
+        config.save(folder / role / "data.yaml", facts)
+    (folder / "graphs").mkdir()
+    for role in ("content", "pitch"):
+        onnx.save(tiny_models[role], folder / "graphs" / f"{role}.onnx")
+    return folder
+
+
 def tiny_manifest() -> manifest.Manifest:
     return manifest.Manifest(
         format_version=1,

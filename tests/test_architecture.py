@@ -23,7 +23,12 @@ MAY_IMPORT = {
 }
 RUNTIME_NEEDS = {"numpy", "onnxruntime", "soundfile", "soxr", "click", "rich", "platformdirs"}
 # A module that serves an optional extra may import what that extra brings.
-RUNTIME_EXTRAS = {"plot": {"matplotlib"}, "backends": {"onnxruntime_ep_webgpu"}, "video": {"av"}}
+RUNTIME_EXTRAS = {
+    "plot": {"matplotlib"},
+    "backends": {"onnxruntime_ep_webgpu"},
+    "video": {"av"},
+    "sound": {"sounddevice"},
+}
 FORBIDDEN = ("torch", "transformers", "librosa", "scipy", "onnx", "matplotlib", "safetensors")
 
 IMPORT_EVERYTHING = """
@@ -56,6 +61,21 @@ def imports(path: Path) -> Iterator[tuple[int, str]]:
             yield from ((node.lineno, f"{module}.{alias.name}") for alias in node.names)
 
 
+def at_import(path: Path) -> Iterator[str]:
+    """Modules that a module needs to be imported: not those behind TYPE_CHECKING, nor those in functions."""
+    waiting = list(ast.parse(path.read_text(encoding="utf-8")).body)
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names))
+        elif isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            waiting += node.orelse
+        elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            waiting += [child for child in ast.iter_child_nodes(node) if isinstance(child, ast.stmt)]
+
+
 @pytest.mark.parametrize("folder", MAY_IMPORT)
 def test_imports_run_one_way(folder: str) -> None:
     allowed = [f"moksori.{name}" for name in {folder, *MAY_IMPORT[folder]}]
@@ -67,6 +87,18 @@ def test_imports_run_one_way(folder: str) -> None:
         and not any(name == one or name.startswith(one + ".") for one in allowed)
     ]
     assert wrong == []
+
+
+def test_no_imports_go_in_a_circle() -> None:
+    """Modules that need each other to be imported; imports for types alone, or inside a function, are none."""
+    files = {f"moksori.{folder}.{path.stem}": path for folder in MAY_IMPORT for path in sources(folder)}
+    needs = {name: {one for one in at_import(path) if one in files and one != name} for name, path in files.items()}
+    while free := [name for name, others in needs.items() if not others]:
+        for name in free:
+            del needs[name]
+        for others in needs.values():
+            others.difference_update(free)
+    assert sorted(needs) == []
 
 
 def test_no_module_imports_a_folder_by_its_bare_name() -> None:
@@ -102,6 +134,6 @@ def test_runtime_runs_without_training_packages(tmp_path: Path) -> None:
 
 
 def test_files_are_short() -> None:
-    files = [path for folder in MAY_IMPORT for path in (ROOT / folder).rglob("*.py")]
+    files = [path for folder in (*MAY_IMPORT, "tests", "docs") for path in (ROOT / folder).rglob("*.py")]
     lengths = {path.relative_to(ROOT): len(path.read_text(encoding="utf-8").splitlines()) for path in files}
     assert {str(path): lines for path, lines in lengths.items() if lines > LINES} == {}

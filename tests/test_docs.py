@@ -27,6 +27,7 @@ HEADING = re.compile(r"^#+(?= )", re.MULTILINE)
 FIGURE = re.compile(r"(?<![A-Za-z0-9_.,-])\d+(?:[.,]\d+)*(?![A-Za-z0-9_])")
 TABLE = re.compile(r"(?:^\|.*\n)+", re.MULTILINE)
 MODULE = re.compile(r"python -m moksori\.[\w.]+(?: .*)?")
+ANCHOR = re.compile(r"\]\(([^)#\s:]*)#([^)\s]+)\)")
 FOLDERS = ("runtime", "train", "export", "models", "voices", "benchmarks", "tests", "docs", ".ci")
 
 
@@ -65,8 +66,15 @@ def command_lines() -> list[str]:
     return sorted({line for line in lines if line.split()[0] in entry_points()})
 
 
-def readme_modules() -> list[str]:
-    return sorted({text for document in READMES for text in quoted(document) if MODULE.fullmatch(text)})
+def modules() -> list[str]:
+    """Return the commands that stand in the text as code; one with no arguments may be no more than a name."""
+    return sorted({text for document in DOCUMENTS for text in quoted(document) if MODULE.fullmatch(text)})
+
+
+def anchors(document: Path) -> set[str]:
+    """Return what headings are called in links, as GitHub and mkdocs have it."""
+    heads = re.findall(r"^#+ (.+)$", FENCE.sub("", document.read_text(encoding="utf-8")), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
 
 
 def shape(text: str) -> dict[str, object]:
@@ -108,8 +116,8 @@ def test_command_lines_parse(line: str) -> None:
     parse(shlex.split(line, comments=True))
 
 
-@pytest.mark.parametrize("line", readme_modules())
-def test_the_readmes_modules_parse(line: str) -> None:
+@pytest.mark.parametrize("line", modules())
+def test_modules_in_the_documents_parse(line: str) -> None:
     name, *arguments = shlex.split(line)[2:]
     run = importlib.import_module(name).main
     with click.Context(run, info_name=name) as context:
@@ -175,6 +183,26 @@ def test_files_in_the_documents_exist(document: Path) -> None:
     # A folder of ours and a name with an ending: `runtime/mel.py`, not `voices/me`.
     files = [text for text in quoted(document) if PATH.fullmatch(text) and text.split("/")[0] in FOLDERS]
     assert [file for file in files if not (ROOT / file).exists()] == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_into_documents_lead_to_a_heading(document: Path) -> None:
+    found = ANCHOR.findall(document.read_text(encoding="utf-8"))
+    known = {file: anchors(document.parent / file if file else document) for file, _ in found}
+    assert [(file, name) for file, name in found if name not in known[file]] == []
+
+
+def test_every_page_is_in_the_list_of_what_to_read() -> None:
+    """docs/reading.md names all of docs/, the studies by way of their own index; and each figure is on some page."""
+    pages = sorted((ROOT / "docs").glob("*.md")) + sorted((ROOT / "docs" / "study").glob("*.md"))
+    reached = {ROOT / "docs" / "reading.md"}
+    for index in (ROOT / "docs" / "reading.md", ROOT / "docs" / "study" / "index.md"):
+        reached |= {(index.parent / link).resolve() for link in LINK.findall(index.read_text(encoding="utf-8"))}
+    assert [page.name for page in pages if page not in reached] == []
+    shown = {
+        (page.parent / link).resolve() for page in DOCUMENTS for link in LINK.findall(page.read_text(encoding="utf-8"))
+    }
+    assert [figure.name for figure in (ROOT / "docs" / "figures").glob("*") if figure not in shown] == []
 
 
 def test_the_map_of_the_code_is_right() -> None:

@@ -12,8 +12,9 @@ from click.testing import CliRunner
 
 from moksori.runtime.errors import VoiceError
 
-pytest.importorskip("torch")
-from moksori.benchmarks import fuzz, gpu, memory, stages
+torch = pytest.importorskip("torch")
+from moksori.benchmarks import fuzz, gpu, memory, networks, stages  # noqa: E402
+from moksori.runtime import manifest  # noqa: E402
 
 
 def test_fuzzing_finds_no_traceback_hang_or_leftover(
@@ -66,6 +67,29 @@ def test_memory_is_measured_in_a_process_of_its_own(tmp_path: Path, tiny_voice: 
     assert found["along"][-1][0] == 1.0
     memory.draw(tmp_path / "plot.png", [found])
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_networks_of_a_preset_become_a_voice(
+    tmp_path: Path, tiny_voice: Callable[[Path], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graphs = {role: tiny_voice(tmp_path / "tiny") / f"{role}.onnx" for role in manifest.ROLES}
+    graphs["swift"] = graphs.pop("pitch")
+    no = torch.nn.Identity()
+    tiny = networks.Networks(networks.PRESETS["hubert"], no, no, no, no, graphs, 7)
+    monkeypatch.setattr(networks, "made", lambda name, folder: tiny)
+    made = networks.voice("hubert", tmp_path)
+    read = manifest.read((made / manifest.FILE).read_bytes())
+    assert (read.units.dimension, read.vocoder.kind, read.vocoder.context) == (768, "istft", 7)
+    assert (made / "pitch.onnx").read_bytes() == graphs["swift"].read_bytes()
+    assert read.files == manifest.graph_files(made)
+
+
+def test_layers_that_training_would_begin_at_zero_are_heard() -> None:
+    silent, loud = torch.nn.Linear(3, 3), torch.nn.Linear(3, 3)
+    torch.nn.init.zeros_(silent.weight)
+    before = loud.weight.clone()
+    networks._untied(torch.nn.Sequential(silent, loud))
+    assert bool(silent.weight.all()) and torch.equal(loud.weight, before)
 
 
 def test_the_stage_table_divides_by_our_cost() -> None:

@@ -99,6 +99,18 @@ def test_one_frame_less_context_is_heard(case: Case) -> None:
     assert np.abs(case.stream(cuts, case.reach - 1) - case.whole).max() > 2e-5 * case.scale
 
 
+@pytest.mark.parametrize("size", [1, 5])
+def test_rendering_with_what_is_foreseen_equals_one_pass(case: Case, size: int) -> None:
+    synthesizer, parts = case.kind(case.session, SPEC, case.reach, SEED), []
+    for at in range(0, FRAMES - case.reach - size, size):
+        known = at + size + case.reach
+        made = synthesizer.render(MEL[at:known], F0[at:known], size)
+        assert len(made) == (known - at) * SPEC.hop and len(synthesizer.mel) <= case.reach + 1
+        parts.append(made[: size * SPEC.hop])
+    found = np.concatenate(parts)
+    np.testing.assert_allclose(found / case.scale, case.whole[: len(found)] / case.scale, atol=1e-5)
+
+
 def test_long_pushes_are_made_in_parts(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     """Memory follows the longest run, not the push."""
     seen: list[int] = []
@@ -176,6 +188,19 @@ def test_joined_runs_sound_like_one(hertz: float) -> None:
     frequencies, power = signal.welch(found, SPEC.sample_rate, nperseg=4096, window="blackmanharris")
     near = np.abs(frequencies[:, None] - hertz * np.arange(1, 4)).min(1) < 40
     assert 10 * np.log10(power[~near].sum() / power.sum()) < -45
+
+
+def test_runs_of_a_graph_with_its_phase_inside_are_rendered_where_they_agree() -> None:
+    """Each call gives its samples and the begin of the next ones; the two ways they go on are the same tone."""
+    synthesizer = OpenUtauSynthesizer(Singer(), SPEC, 4, SEED)
+    flat, f0 = np.full((60, 6), -5, np.float32), np.full(60, 220.0, np.float32)
+    tail = np.zeros(0, np.float32)
+    for at in range(0, 40, 8):
+        made = synthesizer.render(flat[at : at + 14], f0[at : at + 14], 8)
+        assert len(made) == 14 * SPEC.hop
+        if len(tail):
+            assert np.corrcoef(tail, made[: len(tail)])[0, 1] > 0.99
+        tail = made[8 * SPEC.hop :][: synthesizer.fade]
 
 
 def test_a_break_would_be_heard(monkeypatch: pytest.MonkeyPatch) -> None:

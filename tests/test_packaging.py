@@ -104,7 +104,7 @@ def brought(line: str, seen: set[tuple[str, str]]) -> set[tuple[str, str]]:
     return seen
 
 
-@pytest.mark.parametrize("extra", ["plot", "video", "train", "export", "eval", "dev"])
+@pytest.mark.parametrize("extra", ["plot", "video", "live", "train", "export", "eval", "docs", "dev"])
 def test_only_the_device_extras_bring_onnxruntime(extra: str) -> None:
     """Its variants overwrite one another, so nothing else may choose one; nor bring torchaudio."""
     options = settings()

@@ -43,10 +43,11 @@ def prepared(source: Path, target: Path, graph: Path, content: Path, *options: s
 @pytest.mark.parametrize(
     ("kind", "options", "differs"),
     [
-        ("swift", (), False),
-        ("swift", ("--no-octave-guard", "--threshold", "0.8"), True),
-        ("swift", ("--median", "5"), True),
-        ("swift", ("--mean", "3"), True),
+        ("swift_scores", (), False),
+        ("swift_scores", ("--octave-guard", "--threshold", "0.8"), True),
+        ("swift_scores", ("--decoder", "weighted"), True),
+        ("swift_scores", ("--median", "5"), True),
+        ("swift_scores", ("--mean", "3"), True),
         ("crepe", (), False),
         ("crepe", ("--decoder", "weighted"), True),
         ("crepe", ("--decoder", "weighted", "--octave-guard", "--median", "3"), True),
@@ -61,7 +62,7 @@ def test_training_and_conversion_hear_the_same_f0(
     options: tuple[str, ...],
     differs: bool,
 ) -> None:
-    graph = SWIFT if kind == "swift" else jumpy_crepe
+    graph = SWIFT if kind == "swift_scores" else jumpy_crepe
     content = tiny_voice(tmp_path / "plain") / "content.onnx"
     result = prepared(recordings, tmp_path / "data", graph, content, *options)
     assert result.exit_code == 0, result.output
@@ -85,20 +86,20 @@ def test_training_and_conversion_hear_the_same_f0(
 
 
 def test_what_a_tracker_cannot_do_is_refused(tmp_path: Path, recordings: Path, tiny_voice: Callable[..., Path]) -> None:
-    content = tiny_voice(tmp_path / "plain") / "content.onnx"
+    plain = tiny_voice(tmp_path / "plain")
     for options, words in [
         (("--median", "2"), "median 2 and mean 1 must be odd"),
         (("--mean", "-1"), "mean -1 must be odd"),
         (("--threshold", "1"), "a threshold of 1 is not possible"),
         (("--threshold", "nan"), "a threshold of nan is not possible"),
-        (("--decoder", "viterbi"), "--decoder is for CREPE"),
+        (("--pitch", str(plain / "pitch.onnx"), "--decoder", "viterbi"), "the graph of --pitch decodes for itself"),
     ]:
-        result = prepared(recordings, tmp_path / "data", SWIFT, content, *options)
+        result = prepared(recordings, tmp_path / "data", SWIFT, plain / "content.onnx", *options)
         assert (result.exit_code, words in result.output, result.output.count("\n")) == (2, True, 1), result.output
     assert not (tmp_path / "data").exists()
 
 
 def test_the_help_tells_each_trackers_defaults() -> None:
     text = " ".join(CliRunner().invoke(prepare.main, ["--help"]).output.split())
-    assert "[default: 0.5 for swift, 0.3 for crepe]" in text
-    assert "[default: weighted for swift, viterbi for crepe]" in text
+    assert "[default: 0.5 for swift, 0.5 for swift_scores, 0.3 for crepe]" in text
+    assert "[default: weighted for swift, viterbi for swift_scores, viterbi for crepe]" in text

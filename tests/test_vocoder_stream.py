@@ -133,3 +133,25 @@ def test_torchs_overlap_add_is_numpys() -> None:
     found = training.overlap_add(torch.from_numpy(spectra)[None], SPEC)[0].numpy()
     np.testing.assert_allclose(found, wanted, atol=1e-4 * np.abs(wanted).max())
     assert mel.hann(SPEC.win, SPEC.n_fft).shape == (SPEC.n_fft,)
+
+
+@pytest.mark.parametrize("size", [1, 3, 8])
+def test_rendering_with_what_is_foreseen_equals_one_pass(size: int) -> None:
+    """Frames are the same whether they are rendered as they come, with their context foreseen, or all at once."""
+    synthesizer, parts = IstftSynthesizer(SESSION, SPEC, REACH, SEED), []
+    for at in range(0, FRAMES - REACH - AHEAD - size, size):
+        known = at + size + REACH + AHEAD
+        made = synthesizer.render(MEL[at:known], F0[at:known], size)
+        assert len(made) == (known - at) * SPEC.hop and len(synthesizer.mel) <= REACH + 2
+        parts.append(made[: size * SPEC.hop])
+    found = np.concatenate(parts)
+    np.testing.assert_allclose(found, stream([], REACH)[: len(found)], atol=1e-5)
+
+
+def test_what_was_foreseen_wrongly_leaves_no_trace() -> None:
+    """Frames that turn out otherwise change what is rendered of themselves alone, beyond the reach of the network."""
+    right, wrong = (IstftSynthesizer(SESSION, SPEC, REACH, SEED) for _ in range(2))
+    right.render(MEL[:20], F0[:20], 10)
+    wrong.render(np.concatenate([MEL[:10], MEL[30:40]]), F0[:20], 10)
+    made = [one.render(MEL[10:30], F0[10:30], 10) for one in (right, wrong)]
+    np.testing.assert_array_equal(made[0], made[1])
