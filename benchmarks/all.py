@@ -25,7 +25,7 @@ RUNS = {  # name -> module and its arguments; together under half an hour on two
     "stages": ("stages",),
     "latency": ("latency",),
     "pitch": ("pitch", "--seconds", "6"),
-    "prepare": ("prepare", "messy"),
+    "prepare": ("prepare", "messy", "--long", "600"),
     "training": ("training", "--hours", "0.1667", "--hours", "1"),
     "tour": ("tour",),
     "footprint": ("footprint",),
