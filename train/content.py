@@ -130,8 +130,9 @@ def shape(config: ContentConfig) -> Any:
 
 def build(config: ContentConfig) -> nn.Module:
     """The network of a config that ``fitted`` has written out."""
+    spec = shape(config)
     _, network = ARCHITECTURES[config.architecture]
-    return network(shape(config))
+    return network(spec)
 
 
 def resample_units(units: Tensor, position: Tensor) -> Tensor:

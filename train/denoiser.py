@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -135,11 +135,29 @@ def conditioner(network: nn.Module) -> nn.Module:
     return network.get_submodule("conditioner")
 
 
+def fitted(config: DenoiserConfig, data: PreparedData) -> DenoiserConfig:
+    """``config`` with its network written out, in the widths that the data dictates; raises as ``shape`` does."""
+    spec = shape(config, data.spec.bins, data.unit_dimension, len(data.speakers))
+    return replace(config, network=configs.plain(spec))
+
+
 def build(config: DenoiserConfig, bins: int, units: int, speakers: int) -> nn.Module:
     """The network a config describes, for data of the given widths."""
+    spec = shape(config, bins, units, speakers)
+    _, network = ARCHITECTURES[config.architecture]
+    return network(spec)
+
+
+def shape(config: DenoiserConfig, bins: int, units: int, speakers: int) -> Any:
+    """The network's config.
+
+    Raises:
+        OptionError: an unknown architecture, conditioner or pitch, a key that it does not have, or two that exclude
+            each other.
+    """
     if config.architecture not in ARCHITECTURES:
         raise OptionError(f"architecture must be one of {', '.join(ARCHITECTURES)}, not '{config.architecture}'")
-    kind, network = ARCHITECTURES[config.architecture]
+    kind, _ = ARCHITECTURES[config.architecture]
     scale = objective(config.objective).time_scale
     hears = ConditionerConfig(shifts=config.shifted > 0)
     given = kind(mel_bins=bins, units=units, speakers=speakers, time_scale=scale, conditioner=hears)
@@ -150,4 +168,4 @@ def build(config: DenoiserConfig, bins: int, units: int, speakers: int) -> nn.Mo
             raise OptionError(f"network: conditioner: {name} must be one of {', '.join(known)}, not '{chosen}'")
     if hearing.kind == "sum" and config.shifted:
         raise OptionError("shifted needs a conditioner that can be told, and the kind sum cannot: leave one out")
-    return network(spec)
+    return spec

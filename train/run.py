@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from rich.console import Console
 
 from moksori.runtime.errors import OptionError
 from moksori.runtime.files import atomic_path
-from moksori.train import checkpoint, content, preset, vocoder, workers
+from moksori.train import checkpoint, content, denoiser, preset, vocoder, workers
 from moksori.train import config as configs
 from moksori.train.audition import Audition, Hearing
 from moksori.train.content import ContentConfig, ContentTask
@@ -42,7 +43,7 @@ ROLES = {
     "vocoder": Role(VocoderConfig(), vocoder.fitted, VocoderTask, ("mel",), VocoderTask.begin),
     "denoiser": Role(
         DenoiserConfig(),
-        lambda config, data: config,
+        denoiser.fitted,
         DenoiserTask,
         ("mel", "pitch", "content_sha256", "pitch_sha256", "speakers"),
     ),
@@ -82,7 +83,7 @@ def run(role: str, data_dir: Path, run_dir: Path, wishes: Wishes, console: Conso
     busy = f"another svc-train trains the {role} of {run_dir}: wait for it, or give another RUN_DIR"
     with advised():
         task = ROLES[role].task(data, config)
-        _check_network(used, config)
+        _check_network(used, config, partial(ROLES[role].fitted, data=data))
         if checkpoint.newest(folder) is None:
             ROLES[role].begin(task)
         heard = wishes.audition.hearing(role, config, data, run_dir, console) if first else Hearing()
@@ -123,11 +124,11 @@ def _write_down(role: str, data: PreparedData, run_dir: Path, config: Any) -> No
         _keep_graphs(data.folder, run_dir / "graphs")
 
 
-def _check_network(used: Path, config: Any) -> None:
+def _check_network(used: Path, config: Any, fitted: Callable[[Any], Any]) -> None:
     """A run goes on only with the network of its checkpoints; the rest of a config may change."""
     if checkpoint.newest(used.parent) is None or not used.exists():
         return
-    known, wanted = configs.plain(configs.load(used, config)), configs.plain(config)
+    known, wanted = configs.plain(fitted(configs.load(used, config))), configs.plain(config)
     for name in ("architecture", "network", "objective"):
         if known.get(name) != wanted.get(name):
             raise OptionError(
