@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from moksori.export.context import LooksFurther, reach
 from moksori.export.graph import Axis, GraphSpec, Lengths, Port, Proof, write
 from moksori.models.convnext_content import ConvNeXtContentConfig
 from moksori.runtime import content, manifest
@@ -16,6 +18,7 @@ from moksori.runtime.manifest import UnitSpec
 from moksori.train.content import ContentConfig, shape
 
 SHORTEST = content.MINIMUM // content.UNIT_HOP  # units; the front ends mirror audio at both ends
+PROBED = 256  # units, 5 s, in which a network's reach is looked for
 USUAL_CONTEXT = 1.0  # seconds to either side, for networks that listen to all they are given
 
 
@@ -45,7 +48,22 @@ def export_content(network: nn.Module, facts: ContentFacts, path: Path, precisio
     Raises:
         ExportError: the graph differs from the network.
     """
-    return write(network, content_spec(facts), path, precision)
+    return write(network, content_spec(facts, looks(network)), path, precision)
+
+
+def looks(network: nn.Module) -> str:
+    """Units to either side whose audio can change a unit, found by gradient; "all" of what it is given for most."""
+    double = copy.deepcopy(network).cpu().double().eval().requires_grad_(False)
+    (audio,) = _draw({"units": PROBED}, torch.Generator().manual_seed(0))
+
+    def by_unit(samples: Tensor) -> Tensor:
+        found: Tensor = double(samples.flatten(1))
+        return found
+
+    try:
+        return str(reach(by_unit, audio.double().unflatten(1, (PROBED, content.UNIT_HOP)), 1, 1))
+    except LooksFurther:
+        return "all"
 
 
 def student_facts(config: ContentConfig) -> ContentFacts:
@@ -63,7 +81,7 @@ def unit_spec(said: Mapping[str, str], dimension: int) -> UnitSpec:
     return UnitSpec(dimension, content.RATE, content.UNIT_HOP, context, lookahead)
 
 
-def content_spec(facts: ContentFacts) -> GraphSpec:
+def content_spec(facts: ContentFacts, seen: str) -> GraphSpec:
     return GraphSpec(
         role="content",
         kind=facts.kind,
@@ -76,6 +94,7 @@ def content_spec(facts: ContentFacts) -> GraphSpec:
             "hop": str(content.UNIT_HOP),
             "dimension": str(facts.dimension),
             "context": f"{facts.context:g}",
+            "looks": seen,
             "lookahead": "" if facts.lookahead is None else f"{facts.lookahead:g}",
             "longest": str(facts.longest or ""),
             "licence": facts.licence,

@@ -10,6 +10,10 @@ from torch import Tensor
 from moksori.export.spec import ExportError
 
 
+class LooksFurther(ExportError):
+    """A network's reach is longer than the example that it was looked for in."""
+
+
 def reach(function: Callable[[Tensor], Tensor], example: Tensor, axis_in: int, axis_out: int) -> int:
     """Frames of input, to either side of an output frame, that can change it.
 
@@ -19,7 +23,8 @@ def reach(function: Callable[[Tensor], Tensor], example: Tensor, axis_in: int, a
     Args:
         function: from a tensor with time on ``axis_in`` to one of as many frames on ``axis_out``.
     Raises:
-        ExportError: the reach is at least half of the example, so that it was not seen whole.
+        LooksFurther: the reach is at least half of the example, so that it was not seen whole.
+        ExportError: there are not as many frames out as in.
     """
     x = example.detach().clone().requires_grad_()
     output = function(x)
@@ -34,5 +39,5 @@ def reach(function: Callable[[Tensor], Tensor], example: Tensor, axis_in: int, a
         return 0
     left, right = middle - int(touched[0]), int(touched[-1]) - middle
     if left >= middle or right >= frames - 1 - middle:
-        raise ExportError(f"a network looks further than the {middle} frames that were tried")
+        raise LooksFurther(f"a network looks further than the {middle} frames that were tried")
     return max(left, right)

@@ -61,7 +61,7 @@ class Proof:
     at_lengths: tuple[float, ...]  # largest error at each of them
     operators: tuple[str, ...]
     opset: int
-    context: str  # how far it looks to either side: frames, or seconds of audio; empty where that was not asked
+    context: str  # how far it looks to either side: frames, units or samples, or "all"; empty where that was not asked
     load_seconds: float
     bytes: int
     sha256: str
@@ -139,7 +139,7 @@ def seal(
         at_lengths=evidence.at_lengths,
         operators=used,
         opset=operators.OPSET,
-        context=spec.metadata.get("context", ""),
+        context=spec.metadata.get("looks") or spec.metadata.get("context", ""),
         load_seconds=evidence.load_seconds,
         bytes=path.stat().st_size,
         sha256=sha256(path),

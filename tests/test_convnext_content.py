@@ -7,8 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from moksori.export.content import looks
 from moksori.models.convnext_content import ConvNeXtContent, ConvNeXtContentConfig
 from moksori.models.convnext_content import LogMel as ContentLogMel
+from moksori.models.hubert import HubertContent, HubertContentConfig
 
 HOP = 320
 SMALL = ConvNeXtContentConfig(units=7, channels=16, hidden=24, layers=4, kernel=5, ahead=2)
@@ -41,6 +43,13 @@ def test_a_unit_hears_just_what_the_config_says(ahead: int) -> None:
     # Hann's window is 0 at its first sample
     assert heard[0] == unit * HOP - round(config.context * 16_000) + 1
     assert heard[-1] == (unit + 1) * HOP + round(config.lookahead * 16_000) - 1
+
+
+def test_the_export_finds_how_far_it_looks() -> None:
+    """14 units and three quarters of a window before; a network with attention looks at all there is."""
+    assert looks(network()) == "15"
+    hubert = HubertContent(HubertContentConfig(units=7, width=32, layers=1, heads=2, front=16))
+    assert looks(hubert) == "all"
 
 
 def test_pieces_with_their_context_are_the_whole() -> None:
