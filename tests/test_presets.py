@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from moksori.train.cli import main
 from moksori.train.run import ROLES
 
 LOOP = {"schedule": "constant", "warmup": 1, "validate_every": 1000, "save_every": 2, "workers": 1}
-TINY = {"batch": 4, "frames": 32, "network": {"channels": 32, "hidden": 48, "layers": 2, "kernel": 5}}
+TINY: dict[str, Any] = {"batch": 4, "frames": 32, "network": {"channels": 32, "hidden": 48, "layers": 2, "kernel": 5}}
 GEOMETRIES = {"light-24k": MelSpec(), "reference-44k": MelSpec(44_100, 512, 2048, 2048, 128, 40.0, 16_000.0)}
 
 

@@ -6,7 +6,6 @@ import shutil
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +82,7 @@ def run(role: str, data_dir: Path, run_dir: Path, wishes: Wishes, console: Conso
     busy = f"another svc-train trains the {role} of {run_dir}: wait for it, or give another RUN_DIR"
     with advised():
         task = ROLES[role].task(data, config)
-        _check_network(used, config, partial(ROLES[role].fitted, data=data))
+        _check_network(used, config, lambda known: ROLES[role].fitted(known, data))
         if checkpoint.newest(folder) is None:
             ROLES[role].begin(task)
         heard = wishes.audition.hearing(role, config, data, run_dir, console) if first else Hearing()
