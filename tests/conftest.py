@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -289,3 +289,12 @@ def _song(seconds: float, hertz: float, seed: int) -> np.ndarray:
     swell = (0.55 + 0.45 * np.sin(2 * np.pi * 0.6 * time + seed)) * (time % 1.5 < 1.2)
     wave = sum(np.sin(2 * np.pi * hertz * k * time) / k for k in range(1, 12))
     return 0.2 * swell * wave + 1e-4 * np.random.default_rng(seed).standard_normal(len(time))
+
+
+@pytest.fixture
+def same_threads() -> Iterator[None]:  # svc-train sets how many torch has
+    import torch
+
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)

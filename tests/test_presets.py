@@ -2,48 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 import yaml
-from click.testing import CliRunner, Result
+from training import TINY, refused, svc_train, written
 
 from moksori.runtime.mel import MelSpec
 from moksori.train import config as configs
 from moksori.train import preset
-from moksori.train.cli import main
 from moksori.train.run import ROLES
 
-LOOP = {"schedule": "constant", "warmup": 1, "validate_every": 1000, "save_every": 2, "workers": 1}
-TINY: dict[str, Any] = {"batch": 4, "frames": 32, "network": {"channels": 32, "hidden": 48, "layers": 2, "kernel": 5}}
+pytestmark = pytest.mark.usefixtures("same_threads")
+
 GEOMETRIES = {"light-24k": MelSpec(), "reference-44k": MelSpec(44_100, 512, 2048, 2048, 128, 40.0, 16_000.0)}
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
-
-
-def written(path: Path, **changes: object) -> Path:
-    """A YAML config of the tiny denoiser, with changes; those of the loop under "loop"."""
-    loop = {**LOOP, **changes.pop("loop", {})}  # type: ignore[dict-item]
-    path.write_text(yaml.safe_dump({**TINY, **changes, "loop": loop}), encoding="utf-8")
-    return path
-
-
-def svc_train(*given: str | Path | int) -> Result:
-    return CliRunner().invoke(main, [str(one) for one in (*given, "--threads", 1, "--by-loss")])
-
-
-def refused(result: Result, said: str) -> None:
-    assert result.exit_code == 2, result.output
-    assert said in " ".join(result.output.split())
-    assert "Traceback" not in result.output
 
 
 @pytest.mark.parametrize("role", ROLES)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from click.testing import CliRunner, Result
 from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
+from training import LOOP, VOCODER, refused, written
 
 from moksori.runtime.files import read_json
 from moksori.train import checkpoint
@@ -24,23 +24,7 @@ from moksori.train.cli import main
 from moksori.train.loop import LoopConfig, processes
 from moksori.train.progress import Progress
 
-LOOP = {"schedule": "constant", "warmup": 1, "validate_every": 1000, "save_every": 2, "workers": 1}
-TINY = {"batch": 4, "frames": 32, "network": {"channels": 32, "hidden": 48, "layers": 2, "kernel": 5}}
-VOCODER = {"batch": 2, "frames": 24, "network": {"channels": 16, "hidden": 24, "layers": 1, "kernel": 3}}
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
-
-
-def written(path: Path, **changes: object) -> Path:
-    """A YAML config of the tiny denoiser, with changes; those of the loop under "loop"."""
-    loop = {**LOOP, **changes.pop("loop", {})}  # type: ignore[dict-item]
-    path.write_text(yaml.safe_dump({**TINY, **changes, "loop": loop}), encoding="utf-8")
-    return path
+pytestmark = pytest.mark.usefixtures("same_threads")
 
 
 def svc_train(*given: str | Path | int) -> Result:
@@ -51,12 +35,6 @@ def events(folder: Path) -> EventAccumulator:
     found = EventAccumulator(str(folder), size_guidance={"scalars": 0, "images": 0, "audio": 0})
     found.Reload()
     return found
-
-
-def refused(result: Result, said: str) -> None:
-    assert result.exit_code == 2, result.output
-    assert said in " ".join(result.output.split())
-    assert "Traceback" not in result.output
 
 
 @pytest.mark.parametrize(("losses", "said"), [([0.9] * 20, "it learns: after 20"), ([1.0] * 20, "Warning: it is not")])

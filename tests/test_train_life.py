@@ -7,15 +7,14 @@ import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
-import yaml
 from click.testing import CliRunner, Result
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from training import refused, written
 
 from moksori.runtime.errors import MoksoriError
 from moksori.train import checkpoint, memory
@@ -25,22 +24,7 @@ from moksori.train.denoiser import DenoiserTask
 from moksori.train.interrupts import Interrupts
 from moksori.train.lock import alone
 
-LOOP = {"schedule": "constant", "warmup": 1, "validate_every": 1000, "save_every": 2, "workers": 1}
-TINY = {"batch": 4, "frames": 32, "network": {"channels": 32, "hidden": 48, "layers": 2, "kernel": 5}}
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
-
-
-def written(path: Path, **changes: object) -> Path:
-    """A YAML config of the tiny denoiser, with changes; those of the loop under "loop"."""
-    loop = {**LOOP, **changes.pop("loop", {})}  # type: ignore[dict-item]
-    path.write_text(yaml.safe_dump({**TINY, **changes, "loop": loop}), encoding="utf-8")
-    return path
+pytestmark = pytest.mark.usefixtures("same_threads")
 
 
 def arguments(*given: str | Path | int) -> list[str]:
@@ -49,12 +33,6 @@ def arguments(*given: str | Path | int) -> list[str]:
 
 def svc_train(*given: str | Path | int) -> Result:
     return CliRunner().invoke(main, arguments(*given))
-
-
-def refused(result: Result, said: str) -> None:
-    assert result.exit_code == 2, result.output
-    assert said in " ".join(result.output.split())
-    assert "Traceback" not in result.output
 
 
 KILLED = """

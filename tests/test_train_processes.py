@@ -6,41 +6,19 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import yaml
-from click.testing import CliRunner, Result
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from training import LOOP, VOCODER, svc_train, written
 
 from moksori.train import checkpoint
-from moksori.train.cli import main
 
-LOOP = {"schedule": "constant", "warmup": 1, "validate_every": 1000, "save_every": 2, "workers": 1}
-TINY = {"batch": 4, "frames": 32, "network": {"channels": 32, "hidden": 48, "layers": 2, "kernel": 5}}
-VOCODER = {"batch": 2, "frames": 24, "network": {"channels": 16, "hidden": 24, "layers": 1, "kernel": 3}}
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
-
-
-def written(path: Path, **changes: object) -> Path:
-    """A YAML config of the tiny denoiser, with changes; those of the loop under "loop"."""
-    loop = {**LOOP, **changes.pop("loop", {})}  # type: ignore[dict-item]
-    path.write_text(yaml.safe_dump({**TINY, **changes, "loop": loop}), encoding="utf-8")
-    return path
-
-
-def svc_train(*given: str | Path | int) -> Result:
-    return CliRunner().invoke(main, [str(one) for one in (*given, "--threads", 1, "--by-loss")])
+pytestmark = pytest.mark.usefixtures("same_threads")
 
 
 def begin(*given: str | Path | int, **environment: str) -> subprocess.Popen[str]:

@@ -9,13 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
+from training import refused, svc_train
 
 from moksori.runtime.errors import OptionError
 from moksori.runtime.files import read_json
 from moksori.runtime.mel import MelSpec
 from moksori.train import checkpoint
-from moksori.train.cli import main
 from moksori.train.loop import LoopConfig
 
 SPEC = MelSpec()
@@ -25,16 +24,6 @@ TINY = "batch: 4\nframes: 32\nnetwork: {channels: 32, hidden: 48, layers: 2, ker
 @pytest.fixture(scope="module")
 def data(tiny_data: Path) -> Path:
     return tiny_data
-
-
-def svc_train(*given: str | Path | int) -> Result:
-    return CliRunner().invoke(main, [str(one) for one in (*given, "--threads", 1, "--by-loss")])
-
-
-def refused(result: Result, said: str) -> None:
-    assert result.exit_code == 2, result.output
-    assert said in " ".join(result.output.split())
-    assert "Traceback" not in result.output
 
 
 @pytest.mark.parametrize(
