@@ -244,7 +244,7 @@ def test_training_hears_the_same_phase(mini: bool) -> None:
     shape = replace(config, rates=(4, 4, 2, 2), kernels=(8, 8, 4, 4), sample_rate=8_000, mel_bins=6)
     f0 = (200 * 2 ** np.linspace(0, 1, 20 + 2 * MARGIN)).astype(np.float32)
     blank = np.zeros(20, np.float32)
-    crop = Crop(blank, np.zeros((20, 6), np.float32), f0, blank, blank, blank[:, None], 0)
+    crop = Crop(blank, np.zeros((20, 256), np.float32), None, f0, blank, blank[:, None], 0, spec)
     inputs = synthesis.sine_phase(crop, spec, 7, shape)
     assert inputs.keys() == ({"phase"} if mini else {"phase", "noise"})
     source: Any = NsfHifiGan(shape).m_source

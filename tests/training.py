@@ -10,7 +10,10 @@ from click.testing import CliRunner, Result
 
 from moksori.train.cli import main
 
-LOOP = {"schedule": "constant", "warmup": 1, "validate_every": 1000, "save_every": 2, "workers": 1}
+# In single precision wherever they run, so that what is compared is the same to many digits.
+LOOP = {
+    "precision": "fp32", "schedule": "constant", "warmup": 1, "validate_every": 1000, "save_every": 2, "workers": 1,
+}  # fmt: skip
 TINY: dict[str, Any] = {"batch": 4, "frames": 32, "network": {"channels": 32, "hidden": 48, "layers": 2, "kernel": 5}}
 VOCODER: dict[str, Any] = {
     "batch": 2, "frames": 24, "network": {"channels": 16, "hidden": 24, "layers": 1, "kernel": 3},

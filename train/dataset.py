@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
@@ -21,6 +22,7 @@ from torch import Tensor
 from moksori.runtime import content, mel
 from moksori.runtime.errors import MoksoriError
 from moksori.runtime.files import read_json
+from moksori.runtime.mel import MelSpec
 from moksori.train import arrays, shift
 
 Array = NDArray[np.float32]
@@ -42,13 +44,25 @@ class Crop:
     """``frames`` mel frames of one slice and all that belongs to them (padded with silence past the slice's end)."""
 
     audio: Array  # [frames · hop]
-    mel: Array  # [frames, M]
+    windows: Array  # [frames, n_fft] of audio with its surroundings
+    moved: Array | None  # longer or shorter ones, from which the mel is made where it is moved in pitch
     f0: Array  # [frames + 2·MARGIN], with context for the source's phase
     voiced: Array
-    loudness: Array
     units: Array  # [frames, D], one variant of the cached ones, carried to mel frames
     speaker: int
+    spec: MelSpec
     shift: float = 0.0  # semitones by which mel and f0, but not audio, units and loudness, were moved
+
+    @cached_property  # half of what a crop costs, and not every role asks for it
+    def mel(self) -> Array:
+        """[frames, M]"""
+        if self.moved is not None:
+            return shift.log_mel_frames(self.moved, self.spec)
+        return mel.log_mel_frames(self.windows, self.spec)
+
+    @cached_property
+    def loudness(self) -> Array:
+        return mel.loudness_frames(self.windows, self.spec)
 
 
 @dataclass(frozen=True)
@@ -134,12 +148,13 @@ class PreparedData:
             raise _damaged(self._features_of(piece), "it holds what is no number")
         return Crop(
             audio=whole[pad : pad + frames * spec.hop],
-            mel=shift.log_mel_frames(moved, spec) if semitones else mel.log_mel_frames(usual, spec),
+            windows=usual,
+            moved=moved if semitones else None,
             f0=f0[near] * np.float32(window / spec.n_fft if semitones else 1),
             voiced=(voiced[inside] & (at < len(f0))).astype(np.float32),
-            loudness=mel.loudness_frames(usual, spec),
             units=heard,
             speaker=piece.speaker,
+            spec=spec,
             shift=12 * float(np.log2(window / spec.n_fft)) if semitones else 0.0,
         )
 

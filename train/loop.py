@@ -42,7 +42,7 @@ class LoopConfig:
     betas: tuple[float, float] = (0.9, 0.98)
     clip: float = 1.0  # norm of the whole gradient
     accumulate: int = 1  # batches whose gradients are averaged in one step; memory holds one of them
-    precision: str = "fp32"  # of activations; bf16 or fp16 where the device is good at it
+    precision: str = "auto"  # of activations: bf16 where the device is good at it, else fp32; or fp16
     average: float = 0.999  # decay of the moving average of the weights
     validate_every: int = 500
     save_every: int = 500
@@ -229,8 +229,7 @@ def _step(
         losses |= found if name == "network" else {name: found["loss"]}
     with torch.no_grad():
         decay = min(config.average, (1 + state.step) / (10 + state.step))
-        for mean, value in zip(state.averaged.parameters(), state.network.parameters(), strict=True):
-            mean.lerp_(value, 1 - decay)
+        torch._foreach_lerp_(list(state.averaged.parameters()), list(state.network.parameters()), 1 - decay)
         for kept, now in zip(state.averaged.buffers(), state.network.buffers(), strict=True):
             kept.copy_(now)
     return losses

@@ -14,18 +14,35 @@ from moksori.train.optimizers import known
 P = ParamSpec("P")
 R = TypeVar("R")
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+AUTO = "auto"
+DTYPES = {AUTO: None, "fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+BF16_UNITS = ("amx_bf16", "avx512_bf16")  # of a CPU; without them bf16 is slower than fp32
+
+
+def chosen(name: str, device: torch.device) -> torch.dtype:
+    """The numbers that ``name`` stands for on a device; OptionError for an unknown name."""
+    dtype = known("precision", name, DTYPES)
+    if dtype is not None:
+        return dtype
+    return torch.bfloat16 if _is_good_at_bf16(device) else torch.float32
+
+
+def _is_good_at_bf16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    able = getattr(torch.cpu, "get_capabilities", dict)()  # torch tells since 2.12
+    return device.type == "cpu" and any(able.get(unit, False) for unit in BF16_UNITS)
 
 
 def autocast(name: str, device: torch.device) -> torch.autocast:
-    """The context in which losses are computed; OptionError for an unknown name."""
-    dtype = known("precision", name, DTYPES)
+    """The context in which losses are computed."""
+    dtype = chosen(name, device)
     return torch.autocast(device.type, None if dtype is torch.float32 else dtype, enabled=dtype is not torch.float32)
 
 
 def scaler(name: str, device: torch.device) -> torch.amp.GradScaler:
     """Lifts fp16's small gradients off zero (Micikevicius et al. 2018); does nothing for the others."""
-    return torch.amp.GradScaler(device.type, enabled=name == "fp16")
+    return torch.amp.GradScaler(device.type, enabled=chosen(name, device) is torch.float16)
 
 
 def full(function: Callable[P, R]) -> Callable[P, R]:
