@@ -97,7 +97,7 @@ def _description(said: Manifest) -> Iterator[str]:
     yield f"  pitch     {said.pitch.kind}, {said.pitch.fmin:g} to {said.pitch.fmax:g} Hz"
     yield (
         f"  denoiser  {flow.architecture}, {flow.prediction}, {flow.sampler} in {flow.steps} steps, "
-        f"noise {flow.noise_scale:g}"
+        f"noise {flow.noise_scale:g}" + (f", guidance {flow.guidance:g}" if flow.guidance != 1 else "")
     )
     yield f"  vocoder   {said.vocoder.kind}"
     yield f"  format    {said.format_version}"

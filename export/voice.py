@@ -48,6 +48,7 @@ class About:
     sampler: str | None = None  # these three by what the denoiser predicts, where nothing is said
     steps: int | None = None
     noise_scale: float | None = None
+    guidance: float = 1.0  # weight of the conditions against none, for a denoiser that learned with ``dropped``
 
 
 @dataclass(frozen=True)
@@ -201,6 +202,11 @@ def _manifest(
     data, learned = denoiser.data, objective(denoiser.config.objective)
     mean, deviation = learned.scaling(data["statistics"])
     sampler, steps, noise_scale = DEFAULTS[learned.prediction]
+    if about.guidance != 1 and not denoiser.config.dropped:
+        raise ExportError(
+            f"a guidance of {about.guidance:g} needs a denoiser that sometimes did without its conditions; train with "
+            "dropped: 0.1, or leave guidance out of about.yaml"
+        )
     said = {role: metadata(folder / f"{role}.onnx") for role in ROLES}
     dimension = _units(folder / "content.onnx")
     if dimension != data["units"]["dimension"]:
@@ -226,6 +232,7 @@ def _manifest(
             context=proof.condition_context + proof.context,
             mean=tuple(round(float(one), 6) for one in mean),
             deviation=tuple(round(float(one), 6) for one in deviation),
+            guidance=about.guidance,
         ),
         vocoder=vocoder,
         precision={role: facts.get("precision", "fp32") for role, facts in said.items()},

@@ -77,8 +77,9 @@ RATE = _Word("source", int, "sample rate: give one in Hz, such as 44100")
               "  [default: the voice's]")
 @click.option("--depth", type=click.FloatRange(0, 1, min_open=True), default=1.0, metavar="SHARE",
               help="Begin this far from the source's own mel, 0.3 say, and not at noise: more of the source stays.")
-@click.option("--guidance", type=click.FloatRange(0, 10), default=1.0, metavar="WEIGHT",
-              help="Above 1, heed words and speaker more; twice the time, and only of voices that learned it.")
+@click.option("--guidance", type=click.FloatRange(0, 10), metavar="WEIGHT",
+              help="Above 1, heed words and speaker more, at two evaluations a step; only of voices that learned it."
+              "  [default: the voice's]")
 @click.option("--seed", type=click.IntRange(0), default=0, metavar="N",
               help="Another one gives a slightly different take.")
 @click.option("--device", "device_name", default="auto", show_default=True, metavar="D",
@@ -122,7 +123,7 @@ def main(
     steps: int | None,
     sampler: str | None,
     depth: float,
-    guidance: float,
+    guidance: float | None,
     seed: int,
     device_name: str,
     memory: int | None,

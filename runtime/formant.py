@@ -23,7 +23,7 @@ def shifted(frames: Array, f0: Array, voiced: NDArray[np.bool_], semitones: floa
     Args:
         f0: [T] Hz, of the result; voiced: [T].
     """
-    centres = _centres(spec)
+    centres = mel.centres(spec)
     wanted = centres / 2 ** (semitones / 12)
     moved = np.empty_like(frames)
     for at, frame in enumerate(frames):
@@ -31,10 +31,3 @@ def shifted(frames: Array, f0: Array, voiced: NDArray[np.bool_], semitones: floa
         heights = np.interp(points, centres, frame)
         moved[at] = frame - np.interp(centres, points, heights) + np.interp(wanted, points, heights)
     return moved
-
-
-def _centres(spec: MelSpec) -> NDArray[np.float64]:
-    """Hz at the middle of each filter, [M]."""
-    frequencies = np.fft.rfftfreq(spec.n_fft, 1 / spec.sample_rate)
-    weights = mel.filterbank(spec).astype(np.float64)
-    return weights @ frequencies / np.maximum(weights.sum(1), 1e-12)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from moksori.runtime import crepe, files, pitch, strict, vocoder
-from moksori.runtime.errors import VoiceError
+from moksori.runtime import crepe, files, pitch, samplers, strict, vocoder
+from moksori.runtime.errors import OptionError, VoiceError
 from moksori.runtime.mel import MelSpec
 from moksori.runtime.samplers import SAMPLERS
 from moksori.runtime.schedules import LINEAR, LinearBeta, Schedule, prediction
@@ -98,6 +98,7 @@ class DenoiserSpec:
     context: int  # mel frames to either side, one step
     mean: tuple[float, ...]
     deviation: tuple[float, ...]
+    guidance: float = 1.0  # weight of the conditions against none; 1 is no guidance
 
 
 @dataclass(frozen=True)
@@ -127,8 +128,9 @@ def read(text: bytes, file: str = FILE) -> Manifest:
             f"{file} is of format {version} and this Moksori reads up to {FORMAT_VERSION}; "
             "upgrade with: pip install --upgrade moksori"
         )
-    if isinstance(value, dict) and isinstance(value.get("units"), dict):
-        value["units"].setdefault("lookahead", FAR)  # voices of the first release do not tell it
+    for part, key, usual in (("units", "lookahead", FAR), ("denoiser", "guidance", 1.0)):
+        if isinstance(value, dict) and isinstance(value.get(part), dict):
+            value[part].setdefault(key, usual)  # voices of the first release do not tell it
     manifest = strict.build(Manifest, value, file, RULES)
     problem = next(_problems(manifest), None)
     if problem:
@@ -210,6 +212,7 @@ RULES: strict.Rules = {
         "sampler": Text(64, 1),
         "steps": Range(1, 1_000),
         "noise_scale": Range(0, 2),
+        "guidance": Range(0, samplers.STRONGEST),
         "context": _FRAMES,
         "mean": Range(-100, 100),
         "deviation": Range(1e-6, 100),
@@ -246,6 +249,11 @@ def _problems(m: Manifest) -> Iterator[str]:
     if m.denoiser.sampler not in SAMPLERS[m.denoiser.prediction]:
         fitting = " or ".join(SAMPLERS[m.denoiser.prediction])
         yield f"denoiser.sampler must be {fitting} for {m.denoiser.prediction} prediction, not {m.denoiser.sampler}"
+    elif prediction(m.denoiser.schedule) == m.denoiser.prediction:
+        try:
+            samplers.plan(m.denoiser.schedule, m.denoiser.sampler, m.denoiser.steps, guidance=m.denoiser.guidance)
+        except OptionError as error:
+            yield f"denoiser.guidance: {error}"
     if m.pitch.fmin >= m.pitch.fmax:
         yield f"pitch.fmin {m.pitch.fmin:g} Hz must be below pitch.fmax {m.pitch.fmax:g} Hz"
     problem = m.pitch.options.problem

@@ -93,6 +93,12 @@ def filterbank(spec: MelSpec) -> Array:
     return np.ascontiguousarray(weights, np.float32)
 
 
+def centres(spec: MelSpec) -> NDArray[np.float64]:
+    """Hz at the middle of each filter, [bins]."""
+    weights = filterbank(spec).astype(np.float64)
+    return weights @ np.fft.rfftfreq(spec.n_fft, 1 / spec.sample_rate) / np.maximum(weights.sum(1), 1e-12)
+
+
 @lru_cache(maxsize=8)
 def hann(win: int, n_fft: int) -> Array:
     """Periodic Hann window of ``win`` samples in the middle of ``n_fft``."""

@@ -32,7 +32,7 @@ class Options:
     sampler: str | None = None
     noise_scale: float | None = None
     depth: float = 1.0  # how much of the way from noise: 1 is all; below, it begins at the source's own mel, noised
-    guidance: float = 1.0  # weight of the conditions against none (classifier-free), where a voice learned that
+    guidance: float | None = None  # weight of the conditions against none (classifier-free), where a voice learned that
     seed: int = 0
     stereo: bool = False  # sing left and right apart
     loudness: float | None = None  # LUFS of the result; else as loud as the source

@@ -24,11 +24,12 @@ class Performer:
         self.voice, self.options = voice, options or Options()
         facts, chosen = voice.manifest, self.options
         self.speaker = voice.speaker_weights(chosen.speaker)
+        self.guidance = facts.denoiser.guidance if chosen.guidance is None else chosen.guidance
         self.plan = samplers.plan(
             facts.denoiser.schedule, chosen.sampler or facts.denoiser.sampler, chosen.steps or facts.denoiser.steps,
-            chosen.depth, chosen.guidance,
+            chosen.depth, self.guidance,
         )  # fmt: skip
-        if chosen.guidance != 1:
+        if self.guidance != 1:
             denoiser.require_guidable(voice.condition, voice.name)
         self.noise_scale = facts.denoiser.noise_scale if chosen.noise_scale is None else chosen.noise_scale
         spec = facts.pitch
@@ -43,12 +44,11 @@ class Performer:
         """
         spec = self.voice.manifest.denoiser
         condition = denoiser.condition(self.voice.condition, given)
-        guided = self.options.guidance != 1
-        unguided = denoiser.condition(self.voice.condition, denoiser.null(given)) if guided else None
+        null = denoiser.condition(self.voice.condition, denoiser.null(given)) if self.guidance != 1 else None
         start = self.noise_scale * noise.frames("denoiser", self.options.seed, first, len(given.f0), len(spec.mean))
         if self.options.depth < 1:
             start = denoiser.noised(mel.log_mel(audio, self.voice.manifest.mel), start, spec, self.options.depth)
-        normal = denoiser.sample(self.voice.denoiser, condition, start.T, self.plan, unguided)
+        normal = denoiser.sample(self.voice.denoiser, condition, start.T, self.plan, null)
         found = (normal.T * np.array(spec.deviation, np.float32) + np.array(spec.mean, np.float32)).astype(np.float32)
         shift = self.options.formant
         return formant.shifted(found, given.f0, given.voiced, shift, self.voice.manifest.mel) if shift else found

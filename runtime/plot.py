@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from moksori.runtime import audio, curve, pitch
 from moksori.runtime.errors import MoksoriError
 from moksori.runtime.files import atomic_path
-from moksori.runtime.mel import Array, MelSpec, filterbank, log_mel
+from moksori.runtime.mel import Array, MelSpec, centres, log_mel
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -202,9 +202,7 @@ def _fonts() -> list[str]:
 
 def _bin(hz: float, spec: MelSpec) -> float:
     """Where a frequency lies on an axis of mel bins, each one high."""
-    weights = filterbank(spec).astype(np.float64)
-    centres = weights @ np.fft.rfftfreq(spec.n_fft, 1 / spec.sample_rate) / weights.sum(1)
-    return float(np.interp(hz, centres, np.arange(spec.bins) + 0.5))
+    return float(np.interp(hz, centres(spec), np.arange(spec.bins) + 0.5))
 
 
 def _hertz(hz: float) -> str:

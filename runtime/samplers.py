@@ -21,6 +21,7 @@ from moksori.runtime.schedules import LinearBeta, Schedule, prediction
 
 Coefficients = tuple[float, float, float, float, float]
 
+STRONGEST = 10.0  # guidance
 NOISE = (0.0, 1.0)  # a view: the prediction is ε as it is
 
 
@@ -69,8 +70,8 @@ def guided(made: list[Step], weight: float, name: str) -> list[Step]:
     Raises:
         OptionError: the weight is out of range, or the sampler looks further back than one step.
     """
-    if not 0 <= weight <= 10:
-        raise OptionError(f"a guidance of {weight:g} is not 0 to 10")
+    if not 0 <= weight <= STRONGEST:
+        raise OptionError(f"a guidance of {weight:g} is not 0 to {STRONGEST:g}")
     if any(any(step.coefficients[3:]) or not step.kept for step in made):
         raise OptionError(f"{name} needs more history than guidance leaves it; choose a sampler of one or two steps")
     pairs = []

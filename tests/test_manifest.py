@@ -86,6 +86,7 @@ def test_a_manifest_reads_back_as_written(folder: Path, tmp_path: Path) -> None:
         ("denoiser.sampler", "euiler", "denoiser.sampler must be euler or heun"),
         ("denoiser.steps", 0, "denoiser.steps must be 1 to 1000"),
         ("denoiser.noise_scale", -0.1, "denoiser.noise_scale must be 0 to 2"),
+        ("denoiser.guidance", 11, "denoiser.guidance must be 0 to 10"),
         ("denoiser.prediction", "x0", "denoiser.prediction must be 'velocity'"),
         ("denoiser.schedule", "cosine", "denoiser.schedule must be 'linear', not \"cosine\""),
         ("denoiser.schedule", 7, "denoiser.schedule must be a text, 'linear', not 7"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import soundfile
 from moksori.runtime import Converter, Options, Voice, denoiser, mel
 from moksori.runtime.denoiser import Conditions
 from moksori.runtime.errors import OptionError
+from moksori.runtime.performer import Performer
 from moksori.runtime.schedules import LinearBeta
 
 RATE = 24_000
@@ -95,6 +97,21 @@ def test_guidance_weighs_the_conditions_against_none(
             assert [float(one.sum()) for one in heard["speaker"]] == [1, 0]
     assert np.abs(made[1.0] - made[0.0]).max() > 0.1
     np.testing.assert_allclose(made[2.5], 2.5 * made[1.0] - 1.5 * made[0.0], atol=1e-4)
+
+
+def test_a_voice_is_guided_as_it_says_unless_asked_otherwise(
+    tiny_voice: TinyVoice, tiny_models: Models, tmp_path: Path
+) -> None:
+    model = onnx.ModelProto.FromString(tiny_models["condition"].SerializeToString())
+    model.metadata_props.add(key="dropped", value="0.1")
+    folder = tiny_voice(tmp_path / "voice", {"condition": model})
+    written = json.loads((folder / "voice.json").read_text(encoding="utf-8"))
+    written["denoiser"]["guidance"] = 2.0
+    (folder / "voice.json").write_text(json.dumps(written), encoding="utf-8")
+    voice, steps = Voice.load(folder, "cpu", threads=1), written["denoiser"]["steps"]
+    assert len(Performer(voice).plan) == 2 * steps
+    assert Performer(voice).plan == Performer(voice, Options(guidance=2.0)).plan
+    assert len(Performer(voice, Options(guidance=1.0)).plan) == steps
 
 
 def test_a_voice_that_never_lacked_its_conditions_is_not_guided(tiny_voice: TinyVoice, tmp_path: Path) -> None:

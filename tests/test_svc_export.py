@@ -256,6 +256,8 @@ def test_what_cannot_be_exported_is_said(run: Path, tmp_path: Path) -> None:
     refused(export("--inspect", tmp_path / "nothing"), "no voice")
     (run / "about.yaml").write_text("license: MIT", encoding="utf-8")
     refused(export(run, target), "unknown key 'license'", "licence")
+    (run / "about.yaml").write_text("guidance: 2", encoding="utf-8")
+    refused(export(run, target), "a guidance of 2 needs a denoiser", "dropped: 0.1")
     (run / "about.yaml").unlink()
     facts = run / "denoiser" / "data.yaml"
     known = facts.read_text(encoding="utf-8")
