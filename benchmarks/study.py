@@ -18,9 +18,9 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from moksori.benchmarks import quality, record
+from moksori.benchmarks import inputs as recordings
+from moksori.benchmarks import record
 from moksori.runtime import Converter, Voice, mel
-from moksori.runtime.errors import OptionError
 from moksori.runtime.files import atomic_path
 from moksori.runtime.mel import MelSpec
 from moksori.train.judge import Clip, Judge, Verdict
@@ -70,8 +70,7 @@ def show(axis: Axes, log_mel: Array, spec: MelSpec, title: str, top: float, star
         20 * np.log10(np.e) * (log_mel.T - top), origin="lower", aspect="auto", cmap="magma", vmin=-RANGE_DB, vmax=0,
         extent=(start, seconds, 0, spec.bins), interpolation="nearest",
     )  # fmt: skip
-    weights = mel.filterbank(spec).astype(np.float64)
-    centres = weights @ np.fft.rfftfreq(spec.n_fft, 1 / spec.sample_rate) / np.maximum(weights.sum(1), 1e-12)
+    centres = mel.centres(spec)
     ticks = [hz for hz in TICKS_HZ if centres[0] <= hz <= centres[-1]]
     axis.set_yticks(
         [float(np.interp(hz, centres, np.arange(spec.bins) + 0.5)) for hz in ticks],
@@ -166,18 +165,11 @@ class Bench:
         self, voice: Voice, speaker: str, inputs: Sequence[Path], sung: Sequence[Path], references: Path,
         recogniser: Path | None,
     ) -> None:  # fmt: skip
-        found = [
-            quality.Recording(kind, path)
-            for kind, places in (("speech", inputs), ("singing", sung))
-            for place in places
-            for path in quality.recordings(place)
-        ]
-        if not found:
-            raise OptionError("there is nothing to convert: give recordings by --inputs or --sung")
+        found = recordings.found(inputs, sung)
         self.spec, self.speaker = voice.manifest.mel, speaker
         self.sources = {one.name: one.path for one in found}
-        known = quality.reference_sounds(references, [speaker])
-        made = quality.clips(found, [speaker], 0.0, known)
+        known = recordings.references(references, [speaker])
+        made = [recordings.clip(one, speaker, 0.0, known) for one in found]
         self._judge = Judge(made, known, Recogniser(recogniser) if recogniser else None)
         self.results: dict[str, dict[str, Sound]] = {}  # name of a way -> name of a clip -> what came out
 

@@ -16,7 +16,7 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
-from moksori.benchmarks import quality, study
+from moksori.benchmarks import inputs, study
 from moksori.runtime import Voice, audio, content, devices, mel
 from moksori.runtime.command import Command
 from moksori.runtime.crepe import Session
@@ -200,7 +200,7 @@ def leakage(session: Session, folder: Path, groups: Sequence[Sequence[str]], mos
     units: dict[str, list[Array]] = {}
     mels: dict[str, list[Array]] = {}
     for name in sorted({name for group in groups for name in group}):
-        heard = [audio.read(path, RATE) for path in quality.recordings(folder / name)[:most]]
+        heard = [audio.read(path, RATE) for path in inputs.recordings(folder / name)[:most]]
         if len(heard) < 2:
             raise OptionError(f"{folder / name} holds {len(heard)} recordings: two or more are needed")
         units[name] = [content.units(session, one) for one in heard]

@@ -30,6 +30,8 @@ OCTAVE_ERROR = 600.0  # cents: nearer to another octave than to this one
 SHORTEST_SPEECH = 0.5  # seconds; below, trimming has eaten the voice (it does so with high singing)
 SILENCE = 1e-4  # peak below which there is nothing to recognise a voice by
 INSTALL = {
+    "distillmos": "pip install --no-deps distillmos xls-r-sqa",
+    "pocketsphinx": "pip install --no-deps pocketsphinx",
     "resemblyzer": "pip install --no-deps resemblyzer webrtcvad-wheels",
     "parselmouth": "pip install praat-parselmouth",
     "ctranslate2": "pip install ctranslate2 tokenizers",
@@ -40,7 +42,7 @@ INSTALL = {
 def check() -> None:
     """MoksoriError when a package is missing that every judgement needs."""
     for module in ("resemblyzer", "parselmouth"):
-        _needed(module)
+        needed(module)
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +65,7 @@ class Similarity:
     """Cosine between speaker embeddings of Resemblyzer's voice encoder (Wan et al., 2018), on the CPU."""
 
     def __init__(self, references: Mapping[str, Sequence[Sound]]) -> None:
-        self._resemblyzer = _needed("resemblyzer")
+        self._resemblyzer = needed("resemblyzer")
         self._encoder = self._resemblyzer.VoiceEncoder("cpu", verbose=False)
         self._centroids = {name: self._centroid(name, sounds) for name, sounds in references.items()}
 
@@ -123,7 +125,7 @@ def pitch_errors(source: Sound, result: Sound, key: float = 0.0) -> PitchErrors:
 
 def pitch(samples: Array) -> NDArray[np.float64]:
     """f0 in Hz of 16 kHz audio every 10 ms, 0 where unvoiced (Boersma, 1993)."""
-    parselmouth = _needed("parselmouth")
+    parselmouth = needed("parselmouth")
     shortest = math.ceil(4 * RATE / PITCH_FLOOR)  # Praat refuses less than three periods of the floor
     clean = _finite(_fit(samples, max(len(samples), shortest)))
     track = parselmouth.Sound(clean.astype(np.float64), RATE).to_pitch_ac(
@@ -142,11 +144,11 @@ class Recogniser:
     def __init__(self, folder: Path, threads: int = 1) -> None:
         if not (folder / "model.bin").is_file():
             raise MoksoriError(f"{folder} holds no model.bin: give the folder of a CTranslate2 Whisper model")
-        self._ctranslate2 = _needed("ctranslate2")
+        self._ctranslate2 = needed("ctranslate2")
         self._model = self._ctranslate2.models.Whisper(
             str(folder), device="cpu", compute_type="float32", intra_threads=threads
         )
-        self._tokenizer = _needed("tokenizers").Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self._tokenizer = needed("tokenizers").Tokenizer.from_file(str(folder / "tokenizer.json"))
 
     def language(self, sound: Sound) -> str:
         """Code of the language heard in the first 30 seconds ("en" from an English-only model)."""
@@ -226,7 +228,8 @@ def _finite(samples: Array) -> Array:
     return np.nan_to_num(samples, nan=0.0, posinf=0.0, neginf=0.0)
 
 
-def _needed(module: str) -> Any:
+def needed(module: str) -> Any:
+    """A package that a measure is made with; MoksoriError, with the pip line, where it is not installed."""
     try:
         return importlib.import_module(module)
     except ImportError as error:
