@@ -54,18 +54,6 @@ def choose(run: Path, work: Path, speakers: Sequence[str], about: About) -> int:
     return int(best)
 
 
-def student_is_ready(run: Path, work: Path, speakers: Sequence[str], about: About) -> bool:
-    """Whether the chosen voice, with the small content network in place of its teacher, is judged no worse."""
-    step = int(read_json(run / "denoiser" / checkpoint.BEST)["step"])
-    clips, judge = _judge(work, speakers)
-    candidate = work / "candidate"
-    with_teacher, with_student = (
-        score(_verdict(run, candidate, step, speakers, about, clips, judge, student)) for student in (False, True)
-    )
-    click.echo(f"score {with_teacher:.3f} with the teacher's content network, {with_student:.3f} with the student's")
-    return with_student >= with_teacher
-
-
 def _judge(work: Path, speakers: Sequence[str]) -> tuple[dict[str, Path], Judge]:
     held = Heldout(work / "heldout")
     paths, clips = {}, []
@@ -87,11 +75,10 @@ def _verdict(
     about: About,
     paths: dict[str, Path],
     judge: Judge,
-    student: bool = False,
 ) -> Verdict:
     best = run / "denoiser" / checkpoint.BEST
     write_json(best, {"step": step})  # what export takes
-    export_voice(run, candidate, Choices("candidate", tuple(speakers), student=student, force=True), about)
+    export_voice(run, candidate, Choices("candidate", tuple(speakers), force=True), about)
     voice = Voice.load(candidate, "cpu")
 
     def convert(clip: Clip) -> Sound:

@@ -2,11 +2,11 @@
 
 python train/recipes/demo/run.py [--work build/demo]
 
-The voice is written when its vocoder and denoiser are trained, with the teacher's content network in it; then the
-small student of that network learns, and the voice is written again if the student is judged no worse.
+A large teacher first hears all of the audio, and a small content network learns to hear the same. The denoiser then
+learns from what the small network hears, so that it knows its mistakes. The vocoder learns beside both.
 
-Two hours on two CPU cores, and a night for the student. On a GPU all train ten times as many steps. Every step
-resumes: stop it at any moment and start it again.
+Two hours on two CPU cores that compute bf16, six on older ones. On a GPU all train four times as many steps. Every
+step resumes: stop it at any moment and start it again.
 """
 
 from __future__ import annotations
@@ -16,15 +16,16 @@ import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 
 import click
 import torch
-from choose import choose, student_is_ready
+from choose import choose
 from teach import teach
 
+from moksori.export.content import export_content, student_facts
 from moksori.export.pitch import export_swift
+from moksori.export.run import content
 from moksori.export.voice import About, Choices, export_voice
 from moksori.runtime.errors import MoksoriError
 from moksori.train import config as configs
@@ -32,14 +33,13 @@ from moksori.train.run import ROLES
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[2]
-LONGER_ON_GPU = 10
+LONGER_ON_GPU = 4
 TARGETS = ("heart", "f001")
-# speaker -> folders of fetched audio, and how many clips of them (every second one) to train on
-FOLDERS: dict[str, dict[str, int | None]] = {
-    "heart": {"heart": None, "heart_sung": None},
-    "f001": {"f001": None},
-    "ast_en": {"ast_en": 72},
-    **{f"ast_{language}": {f"ast_{language}": 36} for language in ("es", "fr", "it", "ru")},
+# speaker -> folders of fetched audio
+FOLDERS = {
+    "heart": ("heart", "heart_sung"),
+    "f001": ("f001",),
+    **{f"ast_{language}": (f"ast_{language}",) for language in ("en", "es", "fr", "it", "ru")},
 }
 
 
@@ -55,36 +55,42 @@ def main(work: Path, voice: Path) -> None:
 
 def _main(work: Path, voice: Path) -> None:
     graphs, run = work / "graphs", work / "run"
+    teacher, heard, pitch = graphs / "teacher.onnx", graphs / "content.onnx", graphs / "pitch.onnx"
     _python(HERE / "fetch.py", work)
     if not (work / "whisper" / "config.json").exists():
         _python(HERE / "teacher.py", work / "teacher" / "model.bin", work / "whisper")
-    if not (graphs / "content.onnx").exists():
+    if not teacher.exists():
         fetched = {speaker: [work / "audio" / name for name in parts] for speaker, parts in FOLDERS.items()}
-        teach(str(work / "whisper"), fetched, graphs / "content.onnx")
-    if not (graphs / "pitch.onnx").exists():
-        export_swift(graphs / "pitch.onnx")
+        teach(str(work / "whisper"), fetched, teacher)
+    if not pitch.exists():
+        export_swift(pitch)
     _arrange(work)
-    graph_options: list[str | Path] = ["--content", graphs / "content.onnx", "--pitch", graphs / "pitch.onnx"]
-    _python("-m", "moksori.train.prepare", work / "train_audio", work / "data", *graph_options)
+    _prepare(work / "train_audio", work / "taught", teacher, pitch, altered=0)  # svc-train content alters them itself
     about = configs.load(HERE / "about.yaml", About())
     with ThreadPoolExecutor() as pool:
-        list(pool.map(partial(_train, work), ("vocoder", "denoiser")))  # neither needs the other
+        vocoder = pool.submit(_train, work / "taught", run, "vocoder")  # needs no units
+        _train(work / "taught", run, "content")
+        trained = content(run)
+        export_content(trained.network, student_facts(trained.config), heard, precision="fp16")
+        _prepare(work / "train_audio", work / "data", heard, pitch, altered=2)
+        _train(work / "data", run, "denoiser")
+        vocoder.result()
     step = choose(run, work, TARGETS, about)
     export_voice(run, voice, Choices("demo", TARGETS, force=True), about)
-    click.echo(f"wrote {voice} with the denoiser of step {step} and the teacher's content network")
-    _train(work, "content")
-    if student_is_ready(run, work, TARGETS, about):
-        export_voice(run, voice, Choices("demo", TARGETS, student=True, force=True), about)
-        click.echo(f"wrote {voice} again with the student's content network")
+    click.echo(f"wrote {voice} with the denoiser of step {step}")
 
 
-def _train(work: Path, role: str) -> None:
+def _prepare(recordings: Path, data: Path, heard: Path, pitch: Path, altered: int) -> None:
+    options: list[str | Path] = ["--content", heard, "--pitch", pitch, "--perturb", str(altered)]
+    _python("-m", "moksori.train.prepare", recordings, data, *options)
+
+
+def _train(data: Path, run: Path, role: str) -> None:
     """svc-train with the recipe's config; its lines are passed on with the role before them."""
     config = HERE / f"{role}.yaml"
     steps = configs.load(config, ROLES[role].config).loop.steps * (LONGER_ON_GPU if torch.cuda.is_available() else 1)
-    threads = 1 if role != "content" else os.cpu_count() or 1  # two networks train at once, and small ones
-    arguments: list[str | Path | int] = [role, work / "data", work / "run"]
-    arguments += ["--config", config, "--steps", steps, "--threads", threads, "--by-loss"]  # choose.py judges
+    arguments: list[str | Path | int] = [role, data, run, "--config", config, "--steps", steps]
+    arguments += ["--threads", 1, "--by-loss"]  # two networks train at once, and small ones; choose.py judges
     command = [sys.executable, "-m", "moksori.train.cli", *map(str, arguments)]
     environment = {**os.environ, "COLUMNS": "160"}  # or its lines are folded for a narrow terminal
     with subprocess.Popen(
@@ -99,11 +105,10 @@ def _train(work: Path, role: str) -> None:
 def _arrange(work: Path) -> None:
     """One folder a speaker, as svc-prepare wants it, of hard links to what was fetched."""
     for speaker, parts in FOLDERS.items():
-        for name, count in parts.items():
+        for name in parts:
             folder = work / "train_audio" / speaker / name
             folder.mkdir(parents=True, exist_ok=True)
-            files = sorted((work / "audio" / name).glob("*.flac"))
-            for file in files if count is None else files[::2][:count]:
+            for file in sorted((work / "audio" / name).glob("*.flac")):
                 if not (folder / file.name).exists():
                     _link(file, folder / file.name)
 

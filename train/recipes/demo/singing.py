@@ -15,7 +15,7 @@ from scipy.signal import butter, sosfiltfilt
 
 PYSINSY = "pysinsy==0.0.5"
 RATE = 48000
-SECONDS, HELD_OUT = 12 * 60, 6
+SECONDS, HELD_OUT = 24 * 60, 6
 CLIP_S = 9.0
 SPARE = 1.2  # how much more is sung than is kept
 # Peak, where 32768 is full scale, above which the voice's filter was unstable; healthy songs stay below 25000.

@@ -12,7 +12,7 @@ from speech import MAX_S, MIN_S, RATE, hibari, sentences
 
 HOP = 300  # samples of hibari's frames
 FRAME_S = HOP / RATE
-SECONDS, HELD_OUT = 10 * 60, 4
+SECONDS, HELD_OUT = 20 * 60, 4
 STRETCH = 1.8
 VOICED_HZ = 80.0  # below it the network's f0 means silence, creak or an onset
 SURE_HZ = 100.0  # above it the voice is certainly periodic
