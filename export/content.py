@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from moksori.export.context import LooksFurther, reach
 from moksori.export.graph import Axis, GraphSpec, Lengths, Port, Proof, write
-from moksori.models.convnext_content import ConvNeXtContentConfig
+from moksori.models.convnext_content import EDGE, ConvNeXtContent, ConvNeXtContentConfig, Remembering
 from moksori.runtime import content, manifest
 from moksori.runtime.manifest import UnitSpec
 from moksori.train.content import ContentConfig, shape
@@ -48,7 +48,10 @@ def export_content(network: nn.Module, facts: ContentFacts, path: Path, precisio
     Raises:
         ExportError: the graph differs from the network.
     """
-    return write(network, content_spec(facts, looks(network)), path, precision)
+    spec = content_spec(facts, looks(network))
+    if isinstance(network, ConvNeXtContent):
+        return write(Remembering(network), remembering(spec, network.config), path, precision)
+    return write(network, spec, path, precision)
 
 
 def looks(network: nn.Module) -> str:
@@ -100,6 +103,25 @@ def content_spec(facts: ContentFacts, seen: str) -> GraphSpec:
             "licence": facts.licence,
             "credit": facts.credit,
         },
+    )
+
+
+def remembering(spec: GraphSpec, config: ConvNeXtContentConfig) -> GraphSpec:
+    """The same graph with what a stream carries from call to call; whoever does not gives and takes none of it."""
+    rows = config.layers * (config.kernel - 1)
+    state = (1, rows, config.channels)
+
+    def draw(lengths: Lengths, generator: torch.Generator) -> tuple[Tensor, ...]:
+        (audio,) = _draw(lengths, generator)
+        before, past = 0.1 * torch.randn(1, EDGE, generator=generator), torch.randn(*state, generator=generator)
+        return audio, before, past, torch.randint(0, lengths["units"] + 1, (1,), generator=generator)
+
+    return replace(
+        spec,
+        inputs=(*spec.inputs, Port("before", (1, EDGE)), Port("state", state), Port("settled", (1,))),
+        outputs=(*spec.outputs, Port("next_state", state)),
+        draw=draw,
+        optional=frozenset({"before", "state", "settled"}),
     )
 
 

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import onnx
 import torch
 from google.protobuf.message import DecodeError
@@ -107,6 +108,7 @@ def seal(
     onnx.checker.check_model(model, full_check=True)
     evidence = prove(model.SerializeToString(), reference, spec)
     weights = _weights_sha256(model)
+    _make_optional(model, spec)
     onnx.helper.set_model_props(
         model,
         {
@@ -230,6 +232,15 @@ def _name_axes(value: ValueInfoProto, port: Port | None, spec: GraphSpec) -> Non
             raise ExportError(
                 f"{spec.role}: an axis of {value.name} is {dim.dim_value or dim.dim_param}, not {axis}"
             )
+
+
+def _make_optional(model: ModelProto, spec: GraphSpec) -> None:
+    """Give each optional input a default, which in ONNX is an initializer of its name."""
+    for value in model.graph.input:
+        if value.name in spec.optional:
+            kind = onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
+            sizes = [dim.dim_value for dim in value.type.tensor_type.shape.dim]
+            model.graph.initializer.append(onnx.numpy_helper.from_array(np.zeros(sizes, kind), value.name))
 
 
 def _check_storage(model: ModelProto, spec: GraphSpec) -> None:

@@ -50,7 +50,8 @@ class Port:
 class GraphSpec:
     """One graph. ``draw(lengths, generator)`` gives one tensor per input, in order and valid for the network.
 
-    ``silent`` names the inputs that may leave the outputs as they are; every other input must change them.
+    ``silent`` names the inputs that may leave the outputs as they are; every other input must change them. Those of
+    ``optional`` can be left out of a call, and are zeros then.
     """
 
     role: str
@@ -61,6 +62,7 @@ class GraphSpec:
     draw: Draw
     metadata: Mapping[str, str] = field(default_factory=dict)
     silent: frozenset[str] = frozenset()
+    optional: frozenset[str] = frozenset()
 
     @property
     def traced(self) -> Lengths:

@@ -55,12 +55,43 @@ class ConvNeXtContent(nn.Module):
         self.head = nn.Linear(config.channels, config.units)
 
     def forward(self, audio: Tensor) -> Tensor:
-        mel = self.log_mel(audio).transpose(1, 2)
-        x = self.mel_in(mel.unflatten(1, (-1, 2)).flatten(2))  # two mel frames a unit
+        x = self.mel_in(self.pairs(self.log_mel(audio)))
         for block in self.blocks:
             x = block(x)
         units: Tensor = self.head(self.norm(x))
         return units
+
+    @staticmethod
+    def pairs(mel: Tensor) -> Tensor:
+        """Two mel frames a unit: [B, 80, 2·u] -> [B, u, 160]."""
+        return mel.transpose(1, 2).unflatten(1, (-1, 2)).flatten(2)
+
+
+class Remembering(nn.Module):
+    """The same network, which goes on where an earlier call left off instead of hearing its past again.
+
+    audio [B, 320·u], ``before`` [B, 120]: the samples before it; ``state`` [B, layers·(kernel - 1), C]: what each block
+    heard before it; ``settled`` [1]: after how many of these units the next call begins -> units [B, u, D], the next
+    call's ``state``. Zeros for both stand for nothing, as the network itself has it.
+
+    What the last units lack is what comes after them, ``ahead`` units and a part of one: the next call should begin
+    before these.
+    """
+
+    near: Tensor
+
+    def __init__(self, network: ConvNeXtContent) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("near", torch.arange(network.config.kernel - 1), persistent=False)
+
+    def forward(self, audio: Tensor, before: Tensor, state: Tensor, settled: Tensor) -> tuple[Tensor, Tensor]:
+        net, known = self.network, []
+        x = net.mel_in(net.pairs(net.log_mel(audio, before)))
+        for block, past in zip(net.blocks, state.chunk(net.config.layers, dim=1), strict=True):
+            known.append(torch.cat([past, x], dim=1).index_select(1, settled + self.near))
+            x = block(x, before=past[:, block.depthwise.ahead :])
+        return net.head(net.norm(x)), torch.cat(known, dim=1)
 
 
 class LogMel(nn.Module):
@@ -77,8 +108,10 @@ class LogMel(nn.Module):
         self.register_buffer("basis", spectrum_basis(), persistent=False)
         self.register_buffer("filters", slaney_filters(RATE, N_FFT, MEL_BINS), persistent=False)
 
-    def forward(self, audio: Tensor) -> Tensor:
-        padded = F.pad(audio[:, None], (EDGE, EDGE))
+    def forward(self, audio: Tensor, before: Tensor | None = None) -> Tensor:
+        """``before`` [B, 120] are the samples before the first, else there is silence."""
+        whole = F.pad(audio, (EDGE, EDGE)) if before is None else F.pad(torch.cat([before, audio], 1), (0, EDGE))
+        padded = whole[:, None]
         real, imaginary = F.conv1d(padded, self.basis, stride=MEL_HOP).chunk(2, dim=1)
         mel = self.filters @ (real.square() + imaginary.square())
         return (torch.log10(mel + FLOOR) + 3) / 2

@@ -27,7 +27,9 @@ def interface(role: str, manifest: Manifest) -> Interface:
     dimension, mels, speakers = manifest.units.dimension, manifest.mel.bins, len(manifest.speakers)
     frames, mel, condition = Tensor((1, "T")), Tensor((1, mels, "T")), Tensor((1, "C", "T"))
     table = {
-        "content": Interface({"audio": Tensor((1, "n"))}, {"units": Tensor((1, "Tu", dimension))}),
+        "content": Interface(
+            {"audio": Tensor((1, "n"))}, {"units": Tensor((1, "Tu", dimension))}, {"next_state": Tensor((1, "C", "C"))}
+        ),
         "pitch": pitch.TRACKERS[manifest.pitch.kind].interface,
         "condition": Interface(
             {
@@ -120,11 +122,11 @@ def _problems(role: str, session: Session, manifest: Manifest) -> Iterator[str]:
         ("input", wanted.inputs, session.raw.get_inputs()),
         ("output", wanted.outputs, session.raw.get_outputs()),
     ):
-        names = [tensor.name for tensor in found]
+        names = [tensor.name for tensor in found if side == "input" or tensor.name not in wanted.optional]
         if set(names) != set(tensors):
             yield f"has the {side}s {', '.join(sorted(names))}, not {', '.join(sorted(tensors))}"
         for tensor in found:
-            want = tensors[tensor.name]
+            want = {**tensors, **wanted.optional}[tensor.name]
             if tensor.type != want.kind or not _fits(tensor.shape, want.shape, side):
                 yield f"has {side} '{tensor.name}' of {tensor.type} {tensor.shape}, not {want.kind} {list(want.shape)}"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 FLOAT, INT64 = "tensor(float)", "tensor(int64)"
 
@@ -18,5 +18,6 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Interface:
-    inputs: Mapping[str, Tensor]
+    inputs: Mapping[str, Tensor]  # beside those that have a default
     outputs: Mapping[str, Tensor]
+    optional: Mapping[str, Tensor] = field(default_factory=dict)  # outputs that may be there too

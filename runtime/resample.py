@@ -82,10 +82,12 @@ class Resampler:
             return samples.astype(np.float32)
         self.held = np.concatenate([self.held, samples])
         end = int(ratio.ready(self.origin + len(self.held)))
+        if end <= self.given:
+            return np.zeros(0, np.float32)
         up, down = ratio.step.denominator, ratio.step.numerator
         place, phase = np.divmod(np.arange(self.given, end) * down - ratio.late, up)
-        around = place[:, None] + np.arange(1 - ratio.wing, ratio.wing + 1) - self.origin
-        made = np.einsum("ij,ij->i", self.held[around], filters(ratio)[phase])
+        around = np.lib.stride_tricks.sliding_window_view(self.held, 2 * ratio.wing)
+        made = np.einsum("ij,ij->i", around[place + 1 - ratio.wing - self.origin], filters(ratio)[phase])
         self.given = end
         drop = max(0, (end * down - ratio.late) // up + 1 - ratio.wing - self.origin)
         self.held, self.origin = self.held[drop:].copy(), self.origin + drop

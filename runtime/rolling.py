@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
 
 from moksori.runtime import chunks, content, mel, pitch
+from moksori.runtime.content import Memory
 from moksori.runtime.denoiser import Conditions
 from moksori.runtime.manifest import FAR, Manifest
 from moksori.runtime.performer import Performer
@@ -31,17 +33,24 @@ class Ear:
     What was found for a frame that is sung never changes; for later ones it is found anew each time.
     """
 
-    def __init__(self, facts: Manifest, past: float | None, margin: int) -> None:
-        """``past`` is seconds that content hears before a unit; ``margin`` frames are kept before the next one."""
+    def __init__(self, facts: Manifest, past: float | None, margin: int, memory: Memory | None) -> None:
+        """``past`` is seconds that content hears before a unit; ``margin`` frames are kept before the next one.
+
+        ``memory`` is that of a content network that goes on from one call to the next; it hears ``past`` after a pause.
+        """
         own = min(facts.units.context, ENOUGH_SECONDS) if facts.units.lookahead < FAR else ENOUGH_SECONDS
         self.past = math.ceil((own if past is None else past) * content.RATE / content.UNIT_HOP)  # units
+        self.unsettled = math.ceil(facts.units.lookahead * content.RATE / content.UNIT_HOP)  # units
         self.spec, self.margin = facts.mel, margin
+        self.memory = self.nothing = memory
+        self.begin = 0  # unit before which the memory ends
         self.audio = Tape()  # at the voice's rate and level
         self.narrow = Tape()  # the same at 16 kHz
         self.resampler = Resampler(Ratio(self.spec.sample_rate, content.RATE))
         self.units = Tape(facts.units.dimension)
         self.f0, self.voiced = Tape(), Tape(dtype=np.bool_)
         self.last = PRIMING  # f0 in Hz, as sung last
+        self.beside = ThreadPoolExecutor(1)  # hears the pitch while the words are heard
         self.per_frame = Fraction(content.RATE * self.spec.hop, content.UNIT_HOP * self.spec.sample_rate)  # units
 
     @property
@@ -61,8 +70,9 @@ class Ear:
             The first frame, less than ``start`` by the margin or what there is of it, and the conditions.
         """
         first = max(self.f0.first, start - self.margin)
-        f0, voiced = self._f0(performer.tracker, start, end)
+        melody = self.beside.submit(self._f0, performer.tracker, start)
         units, mel2ph = self._units(performer, first, end)
+        f0, voiced = melody.result()
         before = min(3, first)  # frames that mirroring at the begin of the sound would touch
         given = Conditions(
             units=units,
@@ -82,6 +92,7 @@ class Ear:
         for tape in (self.f0, self.voiced):
             tape.restart(end)
         self.units.restart(self._unit(end))
+        self.memory, self.begin = self.nothing, max(0, self._unit(end) - self.past)
 
     def level(self, begin: int, end: int) -> Array:
         """dB of frames; the last two are heard less than whole."""
@@ -92,7 +103,7 @@ class Ear:
         """Samples of frames."""
         return self.audio.cut(begin * self.spec.hop, end * self.spec.hop)
 
-    def _f0(self, tracker: pitch.Tracker, start: int, end: int) -> tuple[Array, NDArray[np.bool_]]:
+    def _f0(self, tracker: pitch.Tracker, start: int) -> tuple[Array, NDArray[np.bool_]]:
         """f0 and voicing of frames from ``start`` to the last known, going on from what was sung before."""
         second = self.spec.hop / self.spec.sample_rate
         times = (np.arange(start, self.known) + 0.5) * second
@@ -118,9 +129,14 @@ class Ear:
         """Units of frames from ``first`` on, and which of them each frame has, from 1 on."""
         ready = self.units.end
         count = max(ready + 1, int(self.narrow.end / content.UNIT_HOP + 1 - WHOLE))
-        begin = max(0, ready - self.past)
+        begin = max(0, ready - self.past) if self.memory is None else self.begin
         part = self.narrow.cut(begin * content.UNIT_HOP, min(self.narrow.end, count * content.UNIT_HOP))
-        fresh = content.units(performer.voice.content, part)[ready - begin : count - begin]
+        if self.memory is None:
+            found = content.units(performer.voice.content, part)
+        else:
+            self.begin = max(begin, min(self._unit(end), self.narrow.end // content.UNIT_HOP - self.unsettled))
+            found, self.memory = content.go_on(performer.voice.content, part, self.memory, self.begin - begin)
+        fresh = found[ready - begin : count - begin]
         low = self._unit(first)
         units = np.concatenate([self.units.cut(low, ready), fresh])
         self.units.add(fresh[: max(0, self._unit(end) - ready)])
@@ -140,4 +156,5 @@ class Ear:
         self.units.keep(self._unit(first))
         self.audio.keep((first - 3) * self.spec.hop)
         tracked = int(((end - 1) * self.spec.hop / self.spec.sample_rate - 2 * PAST_SECONDS) * pitch.RATE)
-        self.narrow.keep(min((self._unit(end) - self.past) * content.UNIT_HOP, tracked))
+        heard = min(self._unit(end) - self.past, self.begin if self.memory is not None else self._unit(end))
+        self.narrow.keep(min(heard * content.UNIT_HOP, tracked))

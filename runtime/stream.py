@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from moksori.runtime import key, loudness, vocoder
+from moksori.runtime import content, key, loudness, vocoder
 from moksori.runtime.errors import OptionError
 from moksori.runtime.leveller import Leveller
 from moksori.runtime.loudness import Gate
@@ -92,7 +92,7 @@ class Stream:
         self.leveller = Leveller(self.spec, self.performer.level, self.live.gain)
         self.gate = Gate(self.spec)
         margin = min(self.voice.manifest.denoiser.context, MARGIN)
-        self.ear = Ear(self.voice.manifest, self.live.past, margin)
+        self.ear = Ear(self.voice.manifest, self.live.past, margin, content.memory(self.voice.content))
         self.done = 0  # frames sung
         self.gated = 0  # frames that the gate knows
         self._rest()

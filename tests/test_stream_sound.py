@@ -158,7 +158,7 @@ def test_what_a_stream_cannot_do_is_said(
 
 def test_units_of_a_network_with_bounds_are_a_files(voice: Voice) -> None:
     """With the past and look-ahead that a content network needs, units heard in parts are those of the whole."""
-    ear, performer, done, kept = Ear(voice.manifest, None, 0), Performer(voice), 0, []
+    ear, performer, done, kept = Ear(voice.manifest, None, 0, None), Performer(voice), 0, []
     for at in range(0, 12 * 960, 960):
         ear.push(song(1.2)[at : at + 960])
         end = max(0, ear.known - 4)

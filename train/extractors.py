@@ -43,7 +43,7 @@ def content(name: str | None, device: Device) -> Graph:
     path = trackers.installed("content") if name is None else _content_path(name)
     digest, session = _opened(path, device)
     inputs, outputs = session.raw.get_inputs(), session.raw.get_outputs()
-    if [one.name for one in inputs] != ["audio"] or [one.name for one in outputs] != ["units"]:
+    if [one.name for one in inputs] != ["audio"] or outputs[0].name != "units":
         raise OptionError(f"{path} is not a content graph: its only input must be audio and its output units")
     longest = session.metadata.get("longest")
     seconds = int(longest) / UNITS_PER_SECOND if longest else None
