@@ -17,15 +17,17 @@ from moksori.export.denoiser import DenoiserFacts, export_denoiser
 from moksori.export.pitch import export_crepe, export_swift, load_crepe
 from moksori.export.vocoder import export_vocoder
 from moksori.models.convnext import ConvNeXtConfig, ConvNeXtDenoiser
+from moksori.models.convnext_content import ConvNeXtContent, ConvNeXtContentConfig
 from moksori.models.hubert import HubertTeacher
 from moksori.models.istft_vocoder import IstftVocoder, IstftVocoderConfig
 from moksori.models.nsf_hifigan import NsfHifiGan, NsfHifiGanConfig
 from moksori.models.wavenet import WaveNetConfig, WaveNetDenoiser
-from moksori.models.whisper import WhisperConfig, WhisperContent
 from moksori.runtime import manifest, pitch
+from moksori.runtime.files import sha256_of
 from moksori.runtime.manifest import Manifest
 from moksori.runtime.mel import MelSpec
 
+ROOT = Path(__file__).resolve().parent.parent
 ROLES = ("swift", "crepe_tiny", "crepe_full", "content", "condition", "denoiser", "vocoder")
 
 
@@ -53,8 +55,8 @@ def _hubert_base() -> nn.Module:
 PRESETS = {
     "demo": Preset(
         MelSpec(),
-        lambda: WhisperContent(WhisperConfig()), 512, "Whisper-base encoder",
-        lambda: ConvNeXtDenoiser(ConvNeXtConfig(units=512)), "convnext", "ConvNeXt 6×256",
+        lambda: ConvNeXtContent(ConvNeXtContentConfig()), 128, "ConvNeXt 8×320",
+        lambda: ConvNeXtDenoiser(ConvNeXtConfig(units=128)), "convnext", "ConvNeXt 6×256",
         lambda: IstftVocoder(IstftVocoderConfig()), "istft", "iSTFT",
     ),
     "hubert": Preset(
@@ -104,14 +106,17 @@ class Networks:
 
 
 def made(name: str, folder: Path) -> Networks:
-    """The networks of a preset, always the same; graphs that ``folder`` lacks are exported into it (minutes)."""
+    """The networks of a preset, always the same; graphs that ``folder`` lacks are exported into it (minutes).
+
+    Graphs of another tree's networks and exporters are made again.
+    """
     preset = PRESETS[name]
+    _forget_others(folder)
     torch.manual_seed(0)
     content, denoiser, vocoder = (
         _untied(build()).eval() for build in (preset.content, preset.denoiser, preset.vocoder)
     )
     paths = {role: folder / f"{role}.onnx" for role in ROLES}
-    folder.mkdir(parents=True, exist_ok=True)
     if not paths["swift"].exists():
         export_swift(paths["swift"])
     for capacity in ("tiny", "full"):
@@ -152,6 +157,16 @@ def voice(name: str, folder: Path) -> Path:
     )  # fmt: skip
     manifest.write(target / manifest.FILE, described)
     return target
+
+
+def _forget_others(folder: Path) -> None:
+    """Remove graphs that other code has made than this."""
+    code = sorted(path for part in ("models", "export") for path in (ROOT / part).glob("*.py"))
+    mark, digest = folder / "code.sha256", sha256_of(b"".join(path.read_bytes() for path in code))
+    if not mark.exists() or mark.read_text(encoding="ascii") != digest:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        mark.write_text(digest, encoding="ascii")
 
 
 def _untied(network: nn.Module) -> nn.Module:

@@ -20,7 +20,7 @@ from typing import Any
 from moksori.runtime import ort
 from moksori.runtime.errors import DeviceError
 
-REGION = 64 << 20  # bytes
+REGION = 128 << 20  # bytes; two lanes with the longest chunks of a small voice fit into one
 SOFTWARE = re.compile("basic render|llvmpipe|lavapipe|swiftshader", re.IGNORECASE)  # says it is a graphics card
 CUDA_DRIVER = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 

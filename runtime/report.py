@@ -64,14 +64,14 @@ class Trace:
     cuts: list[float] = field(default_factory=list)  # seconds at which one chunk gives way to the next
     _f0: list[Array] = field(default_factory=list, repr=False)
     _voiced: list[NDArray[np.bool_]] = field(default_factory=list, repr=False)
-    _open: list[Array] = field(default_factory=list, repr=False)
+    _shut: list[NDArray[np.bool_]] = field(default_factory=list, repr=False)
 
     def add(self, end: int, f0: Array, voiced: NDArray[np.bool_], opened: Array) -> None:
         """What one chunk, whose core ends at frame ``end``, makes final; f0 may lag behind the others by a fade."""
         self.cuts.append(end * self.spec.hop / self.spec.sample_rate)
         self._f0.append(f0)
         self._voiced.append(voiced)
-        self._open.append(opened)
+        self._shut.append(opened <= 0)
 
     @property
     def f0(self) -> Array:
@@ -95,6 +95,6 @@ class Trace:
     @property
     def muted(self) -> list[tuple[float, float]]:
         """Seconds from … to … in which the gate is shut."""
-        shut = np.concatenate([*self._open, np.ones(1, np.float32)]) <= 0
+        shut = np.concatenate([*self._shut, np.zeros(1, bool)])
         edges = np.flatnonzero(np.diff(shut, prepend=False)) * (self.spec.hop / self.spec.sample_rate)
         return [(float(a), float(b)) for a, b in zip(edges[::2], edges[1::2], strict=True)]
