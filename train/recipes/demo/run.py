@@ -23,9 +23,7 @@ import torch
 from choose import choose
 from teach import teach
 
-from moksori.export.content import export_content, student_facts
 from moksori.export.pitch import export_swift
-from moksori.export.run import content
 from moksori.export.voice import About, Choices, export_voice
 from moksori.runtime.errors import MoksoriError
 from moksori.train import config as configs
@@ -70,8 +68,7 @@ def _main(work: Path, voice: Path) -> None:
     with ThreadPoolExecutor() as pool:
         vocoder = pool.submit(_train, work / "taught", run, "vocoder")  # needs no units
         _train(work / "taught", run, "content")
-        trained = content(run)
-        export_content(trained.network, student_facts(trained.config), heard, precision="fp16")
+        _python("-m", "moksori.export.cli", run, heard, "--content-only", "--force")
         _prepare(work / "train_audio", work / "data", heard, pitch, altered=2)
         _train(work / "data", run, "denoiser")
         vocoder.result()
