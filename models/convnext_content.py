@@ -90,6 +90,7 @@ class Remembering(nn.Module):
         x = net.mel_in(net.pairs(net.log_mel(audio, before)))
         for block, past in zip(net.blocks, state.chunk(net.config.layers, dim=1), strict=True):
             known.append(torch.cat([past, x], dim=1).index_select(1, settled + self.near))
+            assert isinstance(block, ConvNeXtBlock)
             x = block(x, before=past[:, block.depthwise.ahead :])
         return net.head(net.norm(x)), torch.cat(known, dim=1)
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from moksori.runtime.devices import Session
+from moksori.runtime import devices
+from moksori.runtime.crepe import Session
 
 Array = NDArray[np.float32]
 
@@ -30,7 +31,7 @@ class Memory:
     state: Array
 
 
-def memory(session: Session) -> Memory | None:
+def memory(session: devices.Session) -> Memory | None:
     """Of nothing, as at the begin of a stream; None of a network that has to hear its past again."""
     sizes = {one.name: one.shape for one in session.raw.get_overridable_initializers()}
     if not {"before", "state", "settled"} <= sizes.keys():

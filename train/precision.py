@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
@@ -30,7 +30,7 @@ def chosen(name: str, device: torch.device) -> torch.dtype:
 def _is_good_at_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    able = getattr(torch.cpu, "get_capabilities", dict)()  # torch tells since 2.12
+    able: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # torch tells since 2.12
     return device.type == "cpu" and any(able.get(unit, False) for unit in BF16_UNITS)
 
 
