@@ -70,26 +70,25 @@ QUALITY = {  # row -> key and form
     "characters that a recogniser hears differently": ("error_rate", "{:.0f} %"),
 }
 STEPS = ", 4"  # how benchmarks/stages.py ends a row of as many evaluations as the demo voice takes
-SPEAKERS = {"heart": ("quality-demo-heart",), "f001": ("quality-demo-f001", "quality-demo-f001-sung")}
-OWN = (("heart", "heart_sung"), ("f001", "f001"))  # which references stand for speech and for singing
+SPEAKERS = ("heart", "f001")
+KINDS = ("speech", "singing")
 
 
 def _quality(results: Path) -> Iterator[tuple[str, tuple[str, ...]]]:
     """Speech, then singing, of each speaker."""
-    groups: dict[str, dict[str, Results]] = {}
-    ceilings: dict[str, float] = {}
-    for speaker, names in SPEAKERS.items():
-        read = [found for name in names if (found := _read(results, name)) is not None]
-        groups[speaker] = {group["kind"]: group for one in read for group in one["summary"]}
-        ceilings |= {name: value for one in read for name, value in one["ceilings"].items()}
-    own = [", ".join(f"{ceilings[name]:.2f}" for name in names if name in ceilings) for names in OWN]
-    yield "similarity of the target's own recordings", tuple(own)
+    found = _read(results, "quality-demo")
+    if found is None:
+        return
+    groups = {(one["speaker"], one["kind"]): one for one in found["summary"] if one["system"] == "converted"}
+    own = {one["recordings"]: one["similarity"] for one in found["bounds"]}
+    yield "similarity of the target's own recordings", tuple(
+        ", ".join(f"{own.get(name, own[speaker]):.2f}" for name in (speaker, f"{speaker}_sung")) for speaker in SPEAKERS
+    )
     for label, (key, form) in QUALITY.items():
-        cells = [
-            ", ".join(form.format(kinds[kind][key][0]) for kind in ("speech", "singing") if kind in kinds)
-            for kinds in groups.values()
-        ]
-        yield label, tuple(cells)
+        yield label, tuple(
+            ", ".join(form.format(groups[speaker, kind][key][0]) for kind in KINDS if (speaker, kind) in groups)
+            for speaker in SPEAKERS
+        )
 
 
 def _speed(results: Path) -> Iterator[tuple[str, tuple[str, ...]]]:
@@ -114,9 +113,9 @@ def _beside(results: Path) -> Iterator[tuple[str, tuple[str, ...]]]:
     if footprint is not None:
         yield "disk that the runtime takes, its voice included", (f"{footprint['all_mb']:.0f} MB", "")
     latency = _read(results, "latency-demo")
-    kept_up = [row["end_to_end_ms"] for row in (latency or {}).get("cost", ()) if row["share"] < 1]
-    if kept_up:
-        yield "live latency", (f"{min(kept_up):.0f} ms", "")
+    if latency is not None:
+        easy = [row["end_to_end_ms"] for row in latency["cost"] if row["share"] <= latency["bars"]["share"]]
+        yield "live latency", (f"{min(easy):.0f} ms" if easy else "", "")
     stages = _read(results, "stages-cpu")
     if stages is not None:
         ours, theirs = (1000 * sum(costs.values()) for costs in beside(stages))
