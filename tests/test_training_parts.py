@@ -83,3 +83,24 @@ def test_distances() -> None:
 def test_an_unknown_architecture_is_refused() -> None:
     with pytest.raises(OptionError, match="one of convnext, wavenet"):
         build(DenoiserConfig(architecture="unet"), 20, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("able", "wanted"),
+    [({"amx_bf16": True}, torch.bfloat16), ({"avx512_bf16": True}, torch.bfloat16), ({"avx2": True}, torch.float32)],
+)
+def test_auto_is_half_precision_where_the_processor_has_units_for_it(
+    able: dict[str, bool], wanted: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able, raising=False)
+    cpu = torch.device("cpu")
+    assert precision.chosen("auto", cpu) is wanted
+    assert precision.chosen("fp32", cpu) is torch.float32 and precision.chosen("fp16", cpu) is torch.float16
+    assert not precision.scaler("auto", cpu).is_enabled()
+    with precision.autocast("auto", cpu):
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype is wanted
+
+
+def test_auto_is_single_precision_where_torch_does_not_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    assert precision.chosen("auto", torch.device("cpu")) is torch.float32
