@@ -202,7 +202,7 @@ def _footprint(results: Results) -> list[str]:
 
 SPEED, STAGES, MEMORY, PITCH = "Speed", "Stages, beside the others' way", "Memory", "Pitch"
 SECTIONS = (
-    Section(SPEED, ("speed-*.json",), "python -m moksori.benchmarks.speed --seconds 60", table=_speed),
+    Section(SPEED, ("speed-*.json",), "python -m moksori.benchmarks.speed --seconds 180", table=_speed),
     Section(STAGES, ("stages-*.json",), "python -m moksori.benchmarks.stages",
             "The same networks as others run them: eager torch, CREPE full every 5 ms, 100 denoiser evaluations."),
     Section(MEMORY, ("memory-*.json",), "python -m moksori.benchmarks.memory --minutes 1,6,60", table=_memory),

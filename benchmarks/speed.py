@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -52,7 +54,8 @@ def main(
         began = time.process_time()
         reports = [converter.convert(source, target) for _ in range(runs)]
         cores = (time.process_time() - began) / runs
-    results = median(reports) | {
+        cold = from_nothing({"voice": voice_name, "device": device, "steps": steps, "source": str(source)}, runs)
+    results = median(reports) | cold | {
         "core_seconds": cores,
         "voice": voice.name,
         "steps": steps or voice.manifest.denoiser.steps,
@@ -65,6 +68,40 @@ def main(
     path = path or record.RESULTS / f"speed-{voice.name}.json"
     record.write(path, results)
     click.echo(f"written to {path}")
+
+
+def from_nothing(job: dict[str, Any], runs: int) -> dict[str, float]:
+    """Seconds that a new process takes: to import the runtime, to its first sound, and to its end with the song.
+
+    The import is what it takes beyond Python itself; the others are all that passes.
+    """
+    plain, importing = (
+        statistics.median(_lasted([sys.executable, "-c", code])[0] for _ in range(runs + 2))
+        for code in ("pass", "import moksori.runtime")
+    )
+    command = [sys.executable, "-m", "moksori.benchmarks.speed", "--child", json.dumps(job)]
+    whole = [_lasted(command) for _ in range(runs)]
+    return {
+        "import_seconds": importing - plain,
+        "first_sound_seconds": statistics.median(sounded for _, sounded in whole),
+        "process_seconds": statistics.median(lasted for lasted, _ in whole),
+    }
+
+
+def _lasted(command: list[str]) -> tuple[float, float]:
+    """Seconds that a command took, and after how many of them it printed the time, if it did."""
+    began = time.time()
+    printed = subprocess.run(command, check=True, capture_output=True, encoding="utf-8").stdout.split()
+    return time.time() - began, float(printed[0]) - began if printed else 0.0
+
+
+def child(text: str) -> None:
+    """Convert a song as svc-run does, and print the time at which its first sound was there."""
+    job, heard = json.loads(text), []
+    converter = Converter(Voice.load(job["voice"], job["device"]), Options(steps=job["steps"]))
+    source = Path(job["source"])
+    converter.convert(source, source.with_name("cold.wav"), lambda _: heard.append(time.time()))
+    click.echo(heard[0])
 
 
 def median(reports: list[Report]) -> dict[str, Any]:
@@ -98,6 +135,11 @@ def table(results: dict[str, Any]) -> str:
         f"{results['steps']} steps; {results['core_seconds']:.2f} s of a core; "
         f"voice {results['voice']} loaded in {results['loading_seconds']:.2f} s)"
     )
+    lines.append(
+        f"a new process: import {results['import_seconds']:.2f} s, first sound after "
+        f"{results['first_sound_seconds']:.2f} s, all after {results['process_seconds']:.2f} s "
+        f"(real-time factor {results['process_seconds'] / results['seconds']:.3f})"
+    )
     return "\n".join(lines)
 
 
@@ -122,4 +164,7 @@ def peak_memory() -> float | None:
 
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1:2] == ["--child"]:
+        child(sys.argv[2])
+    else:
+        main()

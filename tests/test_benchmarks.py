@@ -59,3 +59,4 @@ def test_speed_runs_and_its_stages_add_up(tmp_path: Path, tiny_voice: Callable[.
     for stage in written["stages"]:
         assert f"\n{stage} " in result.stdout
     assert f"real-time factor {written['real_time_factor']:.3f}" in result.stdout
+    assert 0 < written["import_seconds"] < written["first_sound_seconds"] < written["process_seconds"]
