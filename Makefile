@@ -5,7 +5,7 @@ PACKAGES := runtime train export models voices benchmarks
 PINNED := -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 NEEDS := setup.cfg pyproject.toml constraints.txt
 # What these ask for breaks the environment; see CONTRIBUTING.md.
-ALONE := torchcrepe swift-f0 resemblyzer webrtcvad-wheels
+ALONE := torchcrepe swift-f0 resemblyzer webrtcvad-wheels distillmos xls-r-sqa pocketsphinx
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint types docs bench windows demo-voice clean

@@ -37,15 +37,15 @@ def moved(sound: Sound, target: Array, key: float, spec: MelSpec) -> Sound:
     (``envelope`` of the speaker), by overlap-add of periods (Moulines & Charpentier 1990); a filter does the rest.
     """
     praat = measures.needed("parselmouth")
-    samples = sound.at(spec.sample_rate).astype(np.float64)
-    ratio = nearest(envelope([sound], spec), target, spec)
-    given = praat.Sound(samples, spec.sample_rate)
+    samples = sound.at(spec.sample_rate)
     heard = measures.pitch(sound.at(RATE))
-    median = float(np.median(heard[heard > 0])) if (heard > 0).any() else 0.0
-    goal = median * 2 ** (key / 12)  # 0, where nothing is sung, leaves pitch as it is
-    made = praat.praat.call(given, "Change gender", LOWEST_HZ, HIGHEST_HZ, ratio, goal, 1.0, 1.0)
-    changed = Sound(_fit(made.values[0].astype(np.float32), len(samples)), spec.sample_rate)
-    return Sound(_coloured(changed, target, spec), spec.sample_rate)
+    if (heard > 0).any():
+        goal = float(np.median(heard[heard > 0])) * 2 ** (key / 12)
+        ratio = nearest(envelope([sound], spec), target, spec)
+        given = praat.Sound(samples.astype(np.float64), spec.sample_rate)
+        made = praat.praat.call(given, "Change gender", LOWEST_HZ, HIGHEST_HZ, ratio, goal, 1.0, 1.0)
+        samples = _fit(made.values[0].astype(np.float32), len(samples))
+    return Sound(_coloured(Sound(samples, spec.sample_rate), target, spec), spec.sample_rate)
 
 
 def envelope(sounds: Sequence[Sound], spec: MelSpec) -> Array:

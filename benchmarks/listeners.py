@@ -65,17 +65,18 @@ class Sphinx:
     """CMU Sphinx, a recogniser of hidden Markov models for English: it shares nothing with Whisper."""
 
     def __init__(self) -> None:
-        self._decoder = needed("pocketsphinx").Decoder(samprate=RATE, loglevel="FATAL")
+        self._pocketsphinx = needed("pocketsphinx")
 
     def text(self, sound: Sound) -> str:
         """What is said; empty when nothing is."""
         samples = np.clip(np.nan_to_num(sound.at(RATE)), -1, 1)
         if not len(samples):
             return ""
-        self._decoder.start_utt()
-        self._decoder.process_raw((samples * 32767).astype("<i2").tobytes(), full_utt=True)
-        self._decoder.end_utt()
-        found = self._decoder.hyp()
+        decoder = self._pocketsphinx.Decoder(samprate=RATE, loglevel="FATAL")  # a new one: it adapts to what it hears
+        decoder.start_utt()
+        decoder.process_raw((samples * 32767).astype("<i2").tobytes(), full_utt=True)
+        decoder.end_utt()
+        found = decoder.hyp()
         return str(found.hypstr) if found else ""
 
 

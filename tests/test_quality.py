@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +21,7 @@ from moksori.train.measures import RATE, Sound, pitch
 
 pytest.importorskip("scipy")
 from moksori.benchmarks import bounds, inputs, quality, quality_report
-from moksori.benchmarks.listeners import Listeners, loudness_error
+from moksori.benchmarks.listeners import Listeners, Naturalness, Sphinx, loudness_error
 
 SONG = Path(__file__).parent / "data" / "vocadito_10.flac"
 SPEC = MelSpec()
@@ -73,6 +75,26 @@ def test_nobody_listens_unless_asked() -> None:
     assert (nobody.natural(song()), nobody.misheard(song(), song()), nobody.misheard_english(song(), song())) == (
         None, None, None,
     )  # fmt: skip
+
+
+@pytest.mark.skipif(find_spec("distillmos") is None, reason="distillmos is not installed")
+def test_noise_is_less_natural() -> None:
+    natural, source = Naturalness(), song(6.0)
+    noise = np.random.default_rng(0).standard_normal(len(source.samples)).astype(np.float32)
+    clean, noisy = natural.of(source), natural.of(Sound(source.samples + 0.1 * noise, source.rate))
+    assert 1 <= noisy < clean - 0.5 and clean <= 5
+    assert math.isfinite(natural.of(Sound(np.zeros(0, np.float32), 24_000)))
+    assert "torchaudio" not in sys.modules  # whose wheels break a CPU torch
+
+
+def test_sphinx_hears_words_and_none_in_silence() -> None:
+    pytest.importorskip("pocketsphinx")
+    sphinx = Sphinx()
+    heard = sphinx.text(song(6.0))
+    assert heard and sphinx.text(song(6.0)) == heard
+    assert sphinx.text(Sound(np.zeros(0, np.float32), 24_000)) == ""
+    assert Listeners(sphinx=sphinx).misheard_english(song(6.0), song(6.0)) == 0
+    assert Listeners(sphinx=sphinx).misheard_english(song(6.0), Sound(np.zeros(24_000, np.float32), 24_000)) > 0.9
 
 
 def test_the_floor_moves_pitch_formants_and_colour() -> None:
