@@ -23,6 +23,18 @@ FADE = 20  # mel frames over which one chunk gives way to the next
 
 
 @dataclass(frozen=True)
+class Margins:
+    """Seconds of surroundings that a chunk is heard with."""
+
+    before: float
+    after: float
+
+    @property
+    def both(self) -> float:
+        return self.before + self.after
+
+
+@dataclass(frozen=True)
 class Chunk:
     """Audio of whole frames: a core and its margins. Frame numbers are absolute unless in ``core``."""
 
@@ -38,26 +50,28 @@ class Chunk:
         return slice(self.begin - self.first, self.end - self.first)
 
 
-def chunks(blocks: Iterable[Array], spec: MelSpec, margin: float, shortest: float, longest: float) -> Iterator[Chunk]:
+def chunks(
+    blocks: Iterable[Array], spec: MelSpec, margins: Margins, shortest: float, longest: float
+) -> Iterator[Chunk]:
     """Chunks whose cores cover the stream once, cut at quiet points between ``shortest`` and ``longest`` seconds.
 
-    Margins of ``margin`` seconds (less at the stream's ends) surround each core. The last frame is completed with
-    zeros. Holds one chunk, its margins and what the slicer holds.
+    Margins (less at the stream's ends) surround each core. The last frame is completed with zeros. Holds one chunk, its
+    margins and what the slicer holds.
     """
     hop, step = spec.hop, grid(spec)
-    reach = _frames(margin, spec)
+    before, after = _frames(margins.before, spec), _frames(margins.after, spec)
     held, origin, begin = np.zeros(0, np.float32), 0, 0  # origin: frame of held[0]
     cuts: list[int] = []
     for piece in _slices(blocks, spec.sample_rate, shortest, longest):
         held = np.concatenate([held, piece.audio])
         end = piece.start + len(piece.audio)
         cuts.append(max(round(end / (hop * step)) * step, (cuts[-1] if cuts else begin) + step))
-        while len(cuts) > 1 and (cuts[0] + reach) * hop <= end:
-            first, stop = max(0, begin - reach), cuts[0] + reach
+        while len(cuts) > 1 and (cuts[0] + after) * hop <= end:
+            first, stop = max(0, begin - before), cuts[0] + after
             part = held[(first - origin) * hop : (stop - origin) * hop]
             yield Chunk(part, first, begin, cuts[0], end, last=False)
             begin = cuts.pop(0)
-            keep = max(0, begin - reach)
+            keep = max(0, begin - before)
             held, origin = held[(keep - origin) * hop :], keep
     total = origin * hop + len(held)
     frames = -(-total // hop)
@@ -65,21 +79,29 @@ def chunks(blocks: Iterable[Array], spec: MelSpec, margin: float, shortest: floa
         return
     held = np.pad(held, (0, (frames - origin) * hop - len(held)))
     for stop in [*(cut for cut in cuts[:-1] if cut < frames), frames]:
-        first, until = max(0, begin - reach), min(frames, stop + reach)
+        first, until = max(0, begin - before), min(frames, stop + after)
         part = held[(first - origin) * hop : (until - origin) * hop]
         yield Chunk(part, first, begin, stop, total, last=stop == frames)
         begin = stop
 
 
-def halves(chunk: Chunk, spec: MelSpec, margin: float) -> tuple[Chunk, Chunk]:
-    """The same stretch as two chunks, each with as much of its margin as ``chunk`` holds."""
-    step, reach, hop = grid(spec), _frames(margin, spec), spec.hop
+def halves(chunk: Chunk, spec: MelSpec, margins: Margins) -> tuple[Chunk, Chunk]:
+    """The same stretch as two chunks, each with as much of its margins as ``chunk`` holds."""
+    step, hop = grid(spec), spec.hop
+    before, after = _frames(margins.before, spec), _frames(margins.after, spec)
     middle = chunk.begin + max(step, (chunk.end - chunk.begin) // (2 * step) * step)
-    left, right = min(middle + reach - chunk.first, len(chunk.audio) // hop), max(0, middle - reach - chunk.first)
+    left, right = min(middle + after - chunk.first, len(chunk.audio) // hop), max(0, middle - before - chunk.first)
     return (
         replace(chunk, audio=chunk.audio[: left * hop], end=middle, last=False),
         replace(chunk, audio=chunk.audio[right * hop :], first=chunk.first + right, begin=middle),
     )
+
+
+def narrowed(chunk: Chunk, spec: MelSpec, frames: int) -> Chunk:
+    """The chunk with at most so many frames of margin, and no fewer than a fade needs."""
+    reach, whole = max(FADE, frames), len(chunk.audio) // spec.hop
+    begin, end = max(0, chunk.core.start - reach), min(whole, chunk.core.stop + reach)
+    return replace(chunk, audio=chunk.audio[begin * spec.hop : end * spec.hop], first=chunk.first + begin)
 
 
 class Joiner:

@@ -33,11 +33,12 @@ from moksori.runtime import (
     tags,
     vocoder,
 )
-from moksori.runtime.chunks import Chunk, Joiner
+from moksori.runtime.chunks import Chunk, Joiner, Margins
 from moksori.runtime.denoiser import Conditions
 from moksori.runtime.fullness import Fullness
 from moksori.runtime.hearing import Song
 from moksori.runtime.loudness import Gate
+from moksori.runtime.manifest import FAR
 from moksori.runtime.master import Master
 from moksori.runtime.options import Options
 from moksori.runtime.performer import Performer
@@ -47,7 +48,7 @@ from moksori.runtime.voice import Voice
 Array = NDArray[np.float32]
 
 STAGES = ("decode", "pitch", "content", "denoiser", "vocoder", "encode")
-ENOUGH_SECONDS = 0.5  # of surroundings; four seconds of them change a result no less (docs/engine.md)
+ENOUGH_SECONDS = 0.5  # around what hears everything at once; four seconds change a result no less (docs/engine.md)
 
 
 class Converter(Performer):
@@ -59,7 +60,7 @@ class Converter(Performer):
         chosen = self.options
         self.curve = curve.read(chosen.f0) if chosen.f0 is not None else None
         self.settings = chosen.settings(voice)
-        self.pace = pace.plan(voice, self._margin, memory)
+        self.pace = pace.plan(voice, self._margins, memory)
 
     def convert(
         self, source: Path | str, target: Path | str | None = None, progress: Callable[[float], None] | None = None
@@ -77,7 +78,7 @@ class Converter(Performer):
         target = naming.beside(source, self.style) if target is None else Path(target)
         began, clock = time.perf_counter(), Stopwatch()
         spec, chosen = self.voice.manifest.mel, self.options
-        halving = pace.Halving(spec, self._margin)
+        halving = pace.Halving(spec, self._margins)
         with clock("decode"):
             song = hearing.listen(source, spec, self.level, self.tracker, self.range, chosen.key, chosen.stereo)
         rate = song.rate if chosen.rate == "source" else chosen.rate or spec.sample_rate
@@ -137,9 +138,9 @@ class Converter(Performer):
         )
         joiner, gate, fullness = Joiner(), Gate(facts.mel), Fullness(facts.mel)
         length = 0
-        pieces = chunks.chunks(blocks, facts.mel, self._margin, self.pace.shortest, self.pace.longest)
+        pieces = chunks.chunks(blocks, facts.mel, self._margins, self.pace.shortest, self.pace.longest)
         heard = partial(halving.each, lambda chunk: self._heard(chunk, song, clock))
-        for chunk, (given, found) in chain.from_iterable(lanes.ordered(heard, pieces, self.pace.lanes)):
+        for _, (chunk, given, found) in chain.from_iterable(lanes.ordered(heard, pieces, self.pace.lanes)):
             frames, f0 = joiner.push(chunk, found, given.f0)
             with clock("vocoder"):
                 trace.add(chunk.end, f0, given.voiced[chunk.core], gate.push(given.loudness[chunk.core]))
@@ -153,11 +154,15 @@ class Converter(Performer):
             if len(samples):
                 yield gate.apply(samples)
 
-    def _heard(self, chunk: Chunk, song: Song, clock: Stopwatch) -> tuple[Conditions, Array]:
-        """All that a chunk needs no neighbour for; runs in a lane."""
+    def _heard(self, chunk: Chunk, song: Song, clock: Stopwatch) -> tuple[Chunk, Conditions, Array]:
+        """All that a chunk needs no neighbour for, with what the denoiser looks at around it; runs in a lane."""
+        spec = self.voice.manifest.mel
         given = self._conditions(chunk, song, clock)
+        near = chunks.narrowed(chunk, spec, self.voice.manifest.denoiser.context)
+        begin = near.first - chunk.first
+        given = given.cut(slice(begin, begin + spec.frames(len(near.audio))))
         with clock("denoiser"):
-            return given, self.mel(given, chunk.first, chunk.audio)
+            return near, given, self.mel(given, near.first, near.audio)
 
     def _conditions(self, chunk: Chunk, song: Song, clock: Stopwatch) -> Conditions:
         """Hear a chunk: what is sung, how high, how loud."""
@@ -186,10 +191,14 @@ class Converter(Performer):
         return pitch.at_times(given, times, self.tracker.options.threshold)
 
     @property
-    def _margin(self) -> float:
-        """Seconds of surroundings that a chunk is heard with, so that its own part does not feel the cut."""
+    def _margins(self) -> Margins:
+        """The surroundings that a chunk is heard with, so that its own part does not feel the cut."""
         facts = self.voice.manifest
-        return max(min(facts.units.context, ENOUGH_SECONDS), facts.denoiser.context / facts.mel.frame_rate)
+        units, near = facts.units, facts.denoiser.context / facts.mel.frame_rate
+        if units.lookahead < FAR:  # all that a unit can depend on
+            return Margins(near + units.context, near + units.lookahead)
+        usual = max(min(units.context, ENOUGH_SECONDS), near)
+        return Margins(usual, usual)
 
 
 class Stopwatch:

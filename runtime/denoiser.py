@@ -30,6 +30,11 @@ class Conditions:
     loudness: Array  # [T] dB
     speaker: Array  # [S] mixing weights
 
+    def cut(self, part: slice) -> Conditions:
+        """Of some of the frames."""
+        frames = {name: getattr(self, name)[part] for name in ("mel2ph", "f0", "voiced", "loudness")}
+        return replace(self, **frames)
+
 
 def condition(session: Session, given: Conditions) -> Array:
     """The conditioner's projections for every layer, [1, C, T]."""

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from moksori.runtime import chunks
 from moksori.runtime.backends import BACKENDS
-from moksori.runtime.chunks import Chunk
+from moksori.runtime.chunks import Chunk, Margins
 from moksori.runtime.errors import MemoryFull, OptionError
 from moksori.runtime.manifest import Manifest
 from moksori.runtime.mel import MelSpec
@@ -42,7 +42,7 @@ class Plan:
     longest: float
 
 
-def plan(voice: Voice, margin: float, budget: int | None = None) -> Plan:
+def plan(voice: Voice, margins: Margins, budget: int | None = None) -> Plan:
     """The longest chunks that fit into ``budget`` bytes, by default what is free, and as many lanes as then still fit.
 
     ``budget`` is main memory; of a device's own, what is free counts where the device tells. With enough memory the
@@ -57,11 +57,11 @@ def plan(voice: Voice, margin: float, budget: int | None = None) -> Plan:
     told = [left for place in places if (left := BACKENDS[place.kind].free(place)) is not None]
     room = min(given - fixed, *(SHARE * left for left in told)) if told else given - fixed
     for lanes in range(voice.lanes, 0, -1):
-        seconds = room / (SECOND_BYTES * lanes) - 2 * margin
+        seconds = room / (SECOND_BYTES * lanes) - margins.both
         if seconds >= LONGEST_SECONDS or (lanes == 1 and seconds >= LEAST_SECONDS):
             longest = min(seconds, LONGEST_SECONDS)
             return Plan(lanes, SHORTEST_SECONDS * longest / LONGEST_SECONDS, longest)
-    least = fixed + SECOND_BYTES * (LEAST_SECONDS + 2 * margin)
+    least = fixed + SECOND_BYTES * (LEAST_SECONDS + margins.both)
     if budget is None or budget >= least:  # what is free is a guess; running out of it is dealt with when it happens
         return Plan(1, LEAST_SECONDS / 2, LEAST_SECONDS)
     raise OptionError(
@@ -83,8 +83,8 @@ class Halving:
     ``sharing`` has the vocoder do the same with its own stretches, in all streams of a song.
     """
 
-    def __init__(self, spec: MelSpec, margin: float) -> None:
-        self.spec, self.margin = spec, margin
+    def __init__(self, spec: MelSpec, margins: Margins) -> None:
+        self.spec, self.margins = spec, margins
         self.frames: int | None = None  # the longest core that is still tried
         self.reason = ""
         self.room: Room | None = None  # the vocoder's
@@ -100,7 +100,7 @@ class Halving:
                     raise
                 self.frames = min(self.frames or length, -(-length // 2) + chunks.grid(self.spec))
                 self.reason = str(error)
-        return [pair for half in chunks.halves(chunk, self.spec, self.margin) for pair in self.each(work, half)]
+        return [pair for half in chunks.halves(chunk, self.spec, self.margins) for pair in self.each(work, half)]
 
     def sharing(self, stream: Synthesizer) -> Synthesizer:
         """The same stream, with the room that is left to a vocoder."""

@@ -7,11 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from moksori.runtime.chunks import FADE, Chunk, Joiner, chunks
+from moksori.runtime.chunks import FADE, Chunk, Joiner, Margins, chunks, narrowed
 from moksori.runtime.mel import MelSpec
 
 SPEC = MelSpec(sample_rate=1_000, hop=10, n_fft=40, win=40, bins=4, fmin=20, fmax=500)  # 100 frames a second
-REACH = 32  # frames of the margin used here, 0.3 s on a grid of 80 ms
+MARGINS = Margins(0.3, 0.22)
+BEFORE, AFTER = 32, 24  # frames of them, on a grid of 80 ms
 
 
 def song(samples: int) -> np.ndarray:
@@ -39,7 +40,7 @@ def test_cores_cover_the_stream_and_margins_are_its_own(
     samples: int, places: list[int], shortest: float, ratio: float
 ) -> None:
     signal = song(samples)
-    found = list(chunks(cut(signal, places), SPEC, 0.3, shortest, shortest * ratio))
+    found = list(chunks(cut(signal, places), SPEC, MARGINS, shortest, shortest * ratio))
     frames = frames_of(signal)
     whole = np.zeros(frames * SPEC.hop, np.float32)
     whole[:samples] = signal
@@ -50,8 +51,8 @@ def test_cores_cover_the_stream_and_margins_are_its_own(
     for chunk in found:
         assert chunk.begin < chunk.end
         assert chunk.begin % 8 == 0  # on the grid of units and f0
-        assert chunk.first == max(0, chunk.begin - REACH)
-        until = min(frames, chunk.end + REACH)
+        assert chunk.first == max(0, chunk.begin - BEFORE)
+        until = min(frames, chunk.end + AFTER)
         np.testing.assert_array_equal(chunk.audio, whole[chunk.first * SPEC.hop : until * SPEC.hop])
         assert (chunk.core.start, chunk.core.stop) == (chunk.begin - chunk.first, chunk.end - chunk.first)
 
@@ -60,23 +61,23 @@ def test_cores_cover_the_stream_and_margins_are_its_own(
 @given(places=st.lists(st.integers(0, 9_000), max_size=12))
 def test_the_size_of_the_blocks_changes_nothing(places: list[int]) -> None:
     signal = song(7_777)
-    one = list(chunks([signal], SPEC, 0.3, 0.7, 1.6))
-    other = list(chunks(cut(signal, places), SPEC, 0.3, 0.7, 1.6))
+    one = list(chunks([signal], SPEC, MARGINS, 0.7, 1.6))
+    other = list(chunks(cut(signal, places), SPEC, MARGINS, 0.7, 1.6))
     assert [(c.first, c.begin, c.end) for c in one] == [(c.first, c.begin, c.end) for c in other]
     assert len(one) > 4
 
 
 @pytest.mark.parametrize("samples", [1, 9, 10, 11])
 def test_less_than_a_frame_becomes_one_frame(samples: int) -> None:
-    (chunk,) = chunks([np.ones(samples, np.float32)], SPEC, 0.3, 1, 2)
+    (chunk,) = chunks([np.ones(samples, np.float32)], SPEC, MARGINS, 1, 2)
     assert (chunk.first, chunk.begin, chunk.end) == (0, 0, frames_of(chunk.audio))
     assert (chunk.samples, chunk.last) == (samples, True)
     np.testing.assert_array_equal(chunk.audio, np.r_[np.ones(samples), np.zeros(-samples % 10)])
 
 
 def test_no_sound_is_no_chunk() -> None:
-    assert list(chunks([], SPEC, 0.3, 1, 2)) == []
-    assert list(chunks([np.zeros(0, np.float32)] * 3, SPEC, 0.3, 1, 2)) == []
+    assert list(chunks([], SPEC, MARGINS, 1, 2)) == []
+    assert list(chunks([np.zeros(0, np.float32)] * 3, SPEC, MARGINS, 1, 2)) == []
 
 
 def test_only_as_much_is_held_as_a_chunk_needs() -> None:
@@ -89,21 +90,29 @@ def test_only_as_much_is_held_as_a_chunk_needs() -> None:
             given_out += 1
             yield song(100)
 
-    held = [given_out * 100 - chunk.end * SPEC.hop for chunk in chunks(blocks(), SPEC, 0.3, 0.5, 1.0)]
+    held = [given_out * 100 - chunk.end * SPEC.hop for chunk in chunks(blocks(), SPEC, MARGINS, 0.5, 1.0)]
     assert len(held) > 50
     assert max(held) <= 2 * 1_000 + 1_500 + 100  # the margin's slice, what the slicer looks ahead, one block
 
 
 @settings(max_examples=60, deadline=None)
-@given(samples=st.integers(1, 9_000), shortest=st.sampled_from([0.07, 0.3, 1.0]), ratio=st.sampled_from([1.5, 2.5]))
-def test_chunks_that_agree_join_to_the_whole(samples: int, shortest: float, ratio: float) -> None:
+@given(
+    samples=st.integers(1, 9_000),
+    shortest=st.sampled_from([0.07, 0.3, 1.0]),
+    ratio=st.sampled_from([1.5, 2.5]),
+    narrow=st.sampled_from([0, 21, 100]),
+)
+def test_chunks_that_agree_join_to_the_whole(samples: int, shortest: float, ratio: float, narrow: int) -> None:
     signal = song(samples)
     frames = frames_of(signal)
     rng = np.random.default_rng(1)
     mel, f0 = rng.standard_normal((frames, 4)).astype(np.float32), rng.uniform(60, 900, frames).astype(np.float32)
     joiner, parts = Joiner(), []
-    for chunk in chunks([signal], SPEC, 0.3, shortest, shortest * ratio):
+    for wide in chunks([signal], SPEC, MARGINS, shortest, shortest * ratio):
+        chunk = narrowed(wide, SPEC, narrow)
         heard = slice(chunk.first, chunk.first + len(chunk.audio) // SPEC.hop)
+        assert chunk.begin - chunk.first == min(chunk.begin, max(FADE, narrow), BEFORE)
+        np.testing.assert_array_equal(chunk.audio, np.pad(signal, (0, SPEC.hop))[heard.start * 10 : heard.stop * 10])
         parts.append(joiner.push(chunk, mel[heard], f0[heard]))
     joined, hertz = (np.concatenate(side) for side in zip(*parts, strict=True))
     assert joined.shape == mel.shape

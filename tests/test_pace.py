@@ -15,12 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from moksori.runtime import Converter, Voice, backends, cli, devices, pace
-from moksori.runtime.chunks import Chunk, chunks
+from moksori.runtime.chunks import Chunk, Margins, chunks
 from moksori.runtime.errors import DeviceError, MemoryFull, OptionError
 from moksori.runtime.mel import MelSpec
 
 SPEC = MelSpec(sample_rate=1_000, hop=10, n_fft=40, win=40, bins=4, fmin=20, fmax=500)
 RATE = 24_000
+MARGINS, HALF = Margins(0.3, 0.3), Margins(0.5, 0.5)
 
 
 @pytest.fixture
@@ -33,15 +34,15 @@ def test_less_memory_is_fewer_lanes_and_then_shorter_chunks(voice: Voice) -> Non
     both, one = (
         pace.OWN_BYTES + graphs + lanes * pace.SECOND_BYTES * (pace.LONGEST_SECONDS + 1) for lanes in (2, 1)
     )
-    assert pace.plan(voice, 0.5, round(both + 1)) == pace.Plan(2, 4.0, 12.0)
-    assert pace.plan(voice, 0.5, round(both - 1)) == pace.Plan(1, 4.0, 12.0)
-    half = pace.plan(voice, 0.5, round(one - 6 * pace.SECOND_BYTES))
+    assert pace.plan(voice, HALF, round(both + 1)) == pace.Plan(2, 4.0, 12.0)
+    assert pace.plan(voice, HALF, round(both - 1)) == pace.Plan(1, 4.0, 12.0)
+    half = pace.plan(voice, HALF, round(one - 6 * pace.SECOND_BYTES))
     assert (half.lanes, half.shortest, half.longest) == (1, pytest.approx(2), pytest.approx(6))
-    assert pace.plan(voice, 0.5) == pace.Plan(2, 4.0, 12.0)  # nothing said, and enough of it here
+    assert pace.plan(voice, HALF) == pace.Plan(2, 4.0, 12.0)  # nothing said, and enough of it here
     with pytest.raises(OptionError, match=r"--memory 50M is too little for voice '.*': give (\d+)M or more") as caught:
-        pace.plan(voice, 0.5, 50_000_000)
+        pace.plan(voice, HALF, 50_000_000)
     least = int(str(caught.value).split("give ")[1].split("M")[0])
-    assert pace.plan(voice, 0.5, least * 1_000_000).longest >= pace.LEAST_SECONDS
+    assert pace.plan(voice, HALF, least * 1_000_000).longest >= pace.LEAST_SECONDS
 
 
 def test_weights_of_fewer_bits_take_more_for_each_byte(voice: Voice) -> None:
@@ -52,7 +53,7 @@ def test_weights_of_fewer_bits_take_more_for_each_byte(voice: Voice) -> None:
         stored = dict.fromkeys(files, precision)
         manifest = dataclasses.replace(voice.manifest, files=files, precision=stored)
         with pytest.raises(OptionError) as caught:
-            pace.plan(dataclasses.replace(voice, manifest=manifest), 0.5, 1)
+            pace.plan(dataclasses.replace(voice, manifest=manifest), HALF, 1)
         return float(str(caught.value).split("give ")[1].split("M")[0])
 
     plain, half, least = (needed(precision) for precision in ("fp32", "fp16", "w8"))
@@ -62,7 +63,7 @@ def test_weights_of_fewer_bits_take_more_for_each_byte(voice: Voice) -> None:
 def test_little_free_memory_is_no_reason_to_refuse(voice: Voice, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pace, "free", lambda: 0)
     monkeypatch.setattr(pace, "resident", lambda: 0)
-    assert pace.plan(voice, 0.5) == pace.Plan(1, pace.LEAST_SECONDS / 2, pace.LEAST_SECONDS)
+    assert pace.plan(voice, HALF) == pace.Plan(1, pace.LEAST_SECONDS / 2, pace.LEAST_SECONDS)
 
 
 def test_what_is_free_on_a_card_bounds_the_chunks_too(voice: Voice, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,7 +75,7 @@ def test_what_is_free_on_a_card_bounds_the_chunks_too(voice: Voice, monkeypatch:
         told = None if left is None else int(left)
         cuda = dataclasses.replace(backends.BACKENDS["cuda"], free=lambda device: told if device == card else None)
         monkeypatch.setitem(pace.BACKENDS, "cuda", cuda)
-        return pace.plan(mixed, 0.5, budget)
+        return pace.plan(mixed, HALF, budget)
 
     full = pace.SECOND_BYTES / pace.SHARE
     assert planned(None) == planned(2 * 13.1 * full) == pace.Plan(2, 4.0, 12.0)
@@ -129,14 +130,14 @@ def test_free_and_resident_memory_are_plausible() -> None:
 def test_halves_cover_what_the_whole_did(samples: int, fits: int) -> None:
     """Whatever fits, the parts' cores follow on one another and their audio is the stream's."""
     signal = np.arange(samples, dtype=np.float32)
-    halving = pace.Halving(SPEC, 0.3)
+    halving = pace.Halving(SPEC, MARGINS)
 
     def work(chunk: Chunk) -> int:
         if chunk.end - chunk.begin > max(fits, 2 * pace.SMALLEST_FRAMES):
             raise MemoryFull("no more")
         return chunk.begin
 
-    parts = [part for whole in chunks([signal], SPEC, 0.3, 1.0, 4.0) for part in halving.each(work, whole)]
+    parts = [part for whole in chunks([signal], SPEC, MARGINS, 1.0, 4.0) for part in halving.each(work, whole)]
     padded = np.pad(signal, (0, -samples % SPEC.hop))
     assert [chunk.begin for chunk, _ in parts] == [0, *(chunk.end for chunk, _ in parts[:-1])]
     assert parts[-1][0].end == len(padded) // SPEC.hop
@@ -153,8 +154,8 @@ def test_a_chunk_that_never_fits_is_an_error() -> None:
     def work(chunk: Chunk) -> None:
         raise MemoryFull("none at all")
 
-    halving = pace.Halving(SPEC, 0.3)
-    whole = next(chunks([np.ones(2_500, np.float32)], SPEC, 0.3, 3, 4))
+    halving = pace.Halving(SPEC, MARGINS)
+    whole = next(chunks([np.ones(2_500, np.float32)], SPEC, MARGINS, 3, 4))
     with pytest.raises(MemoryFull, match="none at all"):
         halving.each(work, whole)
 
