@@ -47,6 +47,13 @@ class DepthwiseConv(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor, before: Tensor | None = None) -> Tensor:
+        if x.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
+            # there its gradient takes twice as long in bf16
+            with torch.autocast("cpu", enabled=False):
+                return self._convolved(x.float(), None if before is None else before.float())
+        return self._convolved(x, before)
+
+    def _convolved(self, x: Tensor, before: Tensor | None) -> Tensor:
         # as a 2-D convolution over a channels-last view it trains almost three times faster on a CPU than conv1d
         image = (x if before is None else torch.cat([before, x], dim=1)).transpose(1, 2).unsqueeze(2)
         even = before is None and 2 * self.ahead + 1 == self.kernel
