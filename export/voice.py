@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-import onnxruntime
 from torch import nn
 
 from moksori.export import card, cost, run
@@ -17,6 +16,7 @@ from moksori.export.content import export_content, student_facts, unit_spec
 from moksori.export.cost import PRECISIONS, Cost
 from moksori.export.denoiser import DenoiserFacts, DenoiserProof, export_denoiser, step_networks
 from moksori.export.graph import ExportError, Proof, metadata
+from moksori.export.proof import open_session
 from moksori.export.target import whole
 from moksori.export.vocoder import export_vocoder
 from moksori.runtime import manifest
@@ -263,5 +263,4 @@ def _speaker(name: str, known: Sequence[Mapping[str, float]], about: About) -> S
 
 
 def _units(path: Path) -> int:
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    return int(session.get_outputs()[0].shape[-1])
+    return int(open_session(path.read_bytes()).get_outputs()[0].shape[-1])
