@@ -96,7 +96,7 @@ def _speed(results: Path) -> Iterator[tuple[str, tuple[str, ...]]]:
     if found is not None:
         yield "time to convert 1 min", (f"{60 * found['real_time_factor']:.1f} s", "")
         yield "peak memory meanwhile", (f"{found['peak_memory_mb']:.0f} MB", "")
-        yield "evaluations of the denoiser", (str(found["steps"]), "")
+        yield "evaluations of the denoiser", (str(found["evaluations"]), "")
 
 
 def _beside(results: Path) -> Iterator[tuple[str, tuple[str, ...]]]:

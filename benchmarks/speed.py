@@ -59,6 +59,7 @@ def main(
         "core_seconds": cores,
         "voice": voice.name,
         "steps": steps or voice.manifest.denoiser.steps,
+        "evaluations": len(converter.plan),
         "clip": clip.name,
         "loading_seconds": loading,
         "peak_memory_mb": peak_memory(),

@@ -57,7 +57,7 @@ def test_every_result_is_on_the_page_or_has_one_of_its_own() -> None:
 
 def test_readmes_follow_the_results(checkout: Path) -> None:
     def slower(results: dict[str, Any]) -> None:
-        results |= {"real_time_factor": 0.5, "peak_memory_mb": 1234.4, "steps": 7}
+        results |= {"real_time_factor": 0.5, "peak_memory_mb": 1234.4, "evaluations": 7}
 
     before = list(readme.renewed(checkout, checkout / record.RESULTS).values())
     change(checkout, "speed-demo.json", slower)
