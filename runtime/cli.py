@@ -99,7 +99,7 @@ RATE = _Word("source", int, "sample rate: give one in Hz, such as 44100")
 @click.option("--raw", type=click.Choice(["s16le", "f32le"]), metavar="KIND",
               help="With -: bare samples of one channel and --rate come and go, s16le or f32le.  [default: WAV]")
 @click.option("--lookahead", type=float, metavar="MS",
-              help="With -: sound that is heard before it is sung; more is better and later.  [default: 40]")
+              help="With -: sound that is heard before it is sung; more is better and later.  [default: 30]")
 @click.option("--name", "template", metavar="TEMPLATE",
               help="Of the results, from {stem}, {voice}, {speaker}, {key} and {steps}."
               f"  [default: {naming.TEMPLATE}]")

@@ -60,7 +60,7 @@ Examples:
 @click.option("--monitor", is_flag=True, help="Play it on the system's own output too.")
 @click.option("--block", type=float, default=40.0, show_default=True, metavar="MS",
               help="Sound that is worked on at a time: less is sooner and dearer.")
-@click.option("--lookahead", type=float, default=40.0, show_default=True, metavar="MS",
+@click.option("--lookahead", type=float, default=30.0, show_default=True, metavar="MS",
               help="Sound that is heard before a block is sung: less is sooner and worse.")
 @click.option("--gain", type=float, metavar="DB",
               help="From the microphone's level to the voice's.  [default: found while you sing]")

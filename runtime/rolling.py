@@ -21,7 +21,8 @@ from moksori.runtime.tape import Tape
 Array = NDArray[np.float32]
 
 PAST_SECONDS = 0.08  # of sound that the tracker hears before the frames in question; 64 ms were enough
-BLIND_SECONDS = 0.016  # before the end of the sound, where a tracker misses a third of what is voiced
+MIRRORED_SECONDS = 0.064  # of the end of the sound, played backwards after it: silence there would put a tracker off
+BLIND_SECONDS = 0.016  # before that end, where it is not believed all the same
 PRIMING = 220.0  # Hz, until something was sung
 ENOUGH_SECONDS = 0.7  # of past for content; units are 5 % off what 1.6 s give, in half the time (docs/live.md)
 WHOLE = 3 / 4  # of a unit must be there before it is asked for
@@ -109,7 +110,9 @@ class Ear:
         times = (np.arange(start, self.known) + 0.5) * second
         grid = int(chunks.BEAT * pitch.RATE)  # so that a tracker's frames lie where they lie in a file
         begin = max(0, int((times[0] - PAST_SECONDS) * pitch.RATE)) // grid * grid
-        heard = tracker.track(self.narrow.cut(begin, self.narrow.end))
+        sound = self.narrow.cut(begin, self.narrow.end)
+        mirrored = sound[: -1 - round(MIRRORED_SECONDS * pitch.RATE) : -1]
+        heard = tracker.track(np.concatenate([sound, mirrored]))
         at = heard.times + begin / pitch.RATE
         clear = (at <= self.narrow.end / pitch.RATE - BLIND_SECONDS) | (np.arange(len(at)) == 0)
         track = Track(at[clear], heard.f0[clear], heard.confidence[clear])

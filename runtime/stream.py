@@ -44,7 +44,7 @@ class Live:
 
     rate: int | None = None  # Hz of what comes and goes; else the voice's
     block: float = 40.0  # ms that are worked on at a time, in whole mel frames
-    lookahead: float = 40.0  # ms after a block that are heard before it is sung
+    lookahead: float = 30.0  # ms after a block that are heard before it is sung
     past: float | None = None  # seconds before a unit that content hears; else what its network needs, at most 0.7
     gain: float | None = None  # dB that bring the singer to the voice's level; else found on the way
     step: int = 1  # samples; every push will be a whole number of these, which saves waiting
