@@ -133,7 +133,7 @@ def test_the_benches_run_one_after_another(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(everything, "subprocess", instead)
     done = CliRunner().invoke(everything.main, ["--json", str(tmp_path / "all.json")])
     assert done.exit_code == 2 and "these did not end as they should: tour, footprint;" in done.output
-    assert asked[0] == ["-m", "moksori.benchmarks.speed", "--seconds", "60"]
+    assert asked[0] == ["-m", "moksori.benchmarks.speed", "--seconds", "180"]
     assert asked[-1] == ["-m", "moksori.benchmarks.page"]
     ends = {one["name"]: one["end"] for one in json.loads((tmp_path / "all.json").read_text(encoding="utf-8"))["runs"]}
     assert ends["speed"] == "done" and ends["tour"] == "ended with 1"
