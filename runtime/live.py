@@ -31,6 +31,7 @@ Array = NDArray[np.float32]
 
 PARTS = 4  # of a block in which sound goes to and from the card
 SLACK = 2  # parts that the work on a block may always take: half of its time
+FLOW_STEPS = 1  # unless asked for more: it sounds almost as three do, and half of a block's time is left (docs/live.md)
 ROOM = 1.25  # times what it took in a trial
 TOO_SLOW = "this machine cannot keep up: there will be gaps; try --block 80, --steps 1 or a graphics card"
 REFRESH_SECONDS = 0.1  # of the screen
@@ -54,7 +55,8 @@ Examples:
 @click.option("--key", type=float, default=0.0, metavar="N", help="Semitones up (12) or down (-12), fractions too.")
 @click.option("--formant", type=float, default=0.0, metavar="N", help="Semitones by which to raise the formants alone.")
 @click.option("--steps", type=click.IntRange(1, 1000), metavar="N",
-              help="Steps of the denoiser; fewer while the machine has no time for them.  [default: the voice's]")
+              help="Steps of the denoiser; fewer while the machine has no time for them."
+              "  [default: 1 of a flow, else the voice's]")
 @click.option("--input", "source", metavar="DEV", help="Name, part of it, or number.  [default: the system's]")
 @click.option("--output", "target", metavar="DEV", help="As --input; a virtual cable brings it to other programs.")
 @click.option("--monitor", is_flag=True, help="Play it on the system's own output too.")
@@ -100,10 +102,13 @@ def main(
     cards = sound.pick(source, "input"), sound.pick(target, "output")
     aside = sound.pick(None, "output") if monitor else None
     rate = sound.rate(*cards)
+    voice = Voice.load(voice_name, device_name, lanes=1)
+    if steps is None and voice.manifest.denoiser.prediction == "velocity":
+        steps = FLOW_STEPS
     options = Options(speaker=speaker, key=key, formant=formant, steps=steps)
     part = max(1, round(block * rate / 1000 / PARTS))
     live = Live(rate, block, lookahead, gain=gain, step=part)
-    stream = Stream(Voice.load(voice_name, device_name, lanes=1), options, live)
+    stream = Stream(voice, options, live)
     for notice in stream.voice.notices:
         click.echo(f"Note: {notice}", err=True)
     with contextlib.suppress(OSError, AttributeError):  # not allowed, or another system
