@@ -17,6 +17,7 @@ BIN = 0.1  # semitones
 LOWEST_HZ = 20.0
 BINS = 1000  # up to 6.4 kHz
 INSIDE = 0.9  # of the voiced time: what the range of a speaker itself holds, from its 5th to its 95th percentile
+NEAR = 1.0  # semitones outside, in the mean over the voiced time: as speech is that now and then falls to a creak
 OCTAVES = (0, 12, -12, 24, -24, 36, -36)
 FARTHEST = 36  # semitones
 
@@ -82,15 +83,15 @@ def mixed(speakers: Sequence[Speaker], weights: Array) -> Range:
 def automatic(song: Heights, goal: Range) -> int:
     """Whole semitones that bring a song into a range.
 
-    The smallest octave shift, none at all first, that puts 90 % of the song inside: with it an accompaniment need not
-    move. Failing that, the semitones that leave the song closest to the range, and among equals, closest to its middle.
-    A song without pitch stays.
+    The smallest octave shift, none at all first, that puts 90 % of the song inside, or leaves it less than a semitone
+    outside in the mean: with it an accompaniment need not move. Failing that, the semitones that leave the song closest
+    to the range, and among equals, closest to its middle. A song without pitch stays.
     """
     own = song.range
     if own is None:
         return 0
     for key in OCTAVES:
-        if song.inside(goal, key) >= INSIDE:
+        if song.inside(goal, key) >= INSIDE or song.outside(goal, key) < NEAR:
             return key
     middle = _semitones(goal.median) - _semitones(own.median)
     return min(

@@ -30,7 +30,9 @@ def song(low: float, high: float) -> Heights:
         (45, 100, HEART, 24),
         (700, 1000, HEART, -12),  # all of it fits an octave down, 350 to 500 Hz
         (150, 300, F001, 12),
-        (235, 460, F001, 4),  # no octave fits: 0 leaves the low part out, 12 the high one
+        (130, 290, HEART, 0),  # speech that falls below now and then
+        (235, 460, F001, 0),  # so near that it need not move
+        (80, 330, F001, 17),  # no octave fits: 12 leaves the low part out, 24 the high one
         (60, 4000, Range(200, 250, 300), -12),  # fits nowhere: the least of it outside
     ],
 )
@@ -40,11 +42,11 @@ def test_the_key_that_suits(low: float, high: float, goal: Range, expected: int)
 
 
 @given(st.floats(60, 900), st.floats(1.0, 1.8), st.floats(100, 400), st.floats(1.9, 3.0))
-def test_a_song_narrower_than_the_range_lands_inside(low: float, width: float, floor: float, reach: float) -> None:
+def test_a_song_narrower_than_the_range_lands_inside_or_near(low: float, width: float, floor: float, reach: float) -> None:
     goal = Range(floor, floor * reach**0.5, floor * reach)
     heights = song(low, low * width)
     chosen = key.automatic(heights, goal)
-    assert heights.inside(goal, chosen) >= 0.9 or chosen in (-36, 36)
+    assert heights.inside(goal, chosen) >= 0.9 or heights.outside(goal, chosen) < 1 or chosen in (-36, 36)
 
 
 def test_percentiles_are_numpys() -> None:
