@@ -20,10 +20,11 @@ from moksori.runtime.cli import KEY
 from moksori.runtime.command import Command
 from moksori.runtime.files import atomic_path
 from moksori.train.judge import Clip, Judge, Row, Verdict, score
-from moksori.train.measures import Recogniser, Similarity, Sound, mel_distance
+from moksori.train.measures import Recogniser, Similarity, Sound, mel_distance, pitch_errors
 
 FINE = 64  # steps that a result of fewer is compared with
 CONVERTED, FLOOR = "converted", "pitch and formants moved"
+PITCH = ("cents", "off_pitch", "voicing")
 
 EXAMPLES = """\b
 Example:
@@ -100,6 +101,7 @@ def main(
         "seed": seed,
         "score": {name: score(Verdict.of([r for r in judged[CONVERTED] if r.speaker == name])) for name in names},
         "summary": quality_report.summary(rows),
+        "folders": quality_report.summary(rows, parts=2),
         "bounds": [bound(listeners, voice, name, sounds) for name, sounds in copied.items()],
         "clips": rows,
     }
@@ -157,10 +159,12 @@ def bound(listeners: Listeners, voice: Voice, name: str, sounds: Sequence[Sound]
             mean(similarity.to(name, similarity.embed(one)) for one in some[1::2]) for some in (sounds, copies)
         )
     pairs = list(zip(sounds, copies, strict=True))
+    errors = [pitch_errors(*pair) for pair in pairs]
     return {
         "recordings": name, "count": len(sounds), "similarity": own, "copied_similarity": copied,
         "mel": mean(mel_distance(*pair, voice.manifest.mel) for pair in pairs),
         "error_rate": mean(listeners.misheard(*pair) for pair in pairs),
+        **{measure: mean(getattr(one, measure) for one in errors) for measure in PITCH},
         "naturalness": mean(listeners.natural(one) for one in sounds),
         "copied_naturalness": mean(listeners.natural(one) for one in copies),
     }  # fmt: skip

@@ -44,14 +44,19 @@ MEASURES = (
     Measure("mel distance to 64 steps", "steps_distance", 1, 3),
 )
 PICTURED = ("similarity", "source_similarity", "cents", "error_rate", "naturalness", "loudness_error")
+BY_FOLDER = ("similarity", "source_similarity", "off_pitch", "voicing", "error_rate")
 CEILINGS = {"similarity": "similarity", "naturalness": "copied_naturalness"}  # of a measure: a field of bounds
 
 
-def summary(rows: Sequence[Found]) -> list[dict[str, Any]]:
-    """Mean and half of the 95 % interval of each measure, for each system, speaker and kind that has clips."""
+def summary(rows: Sequence[Found], parts: int = 1) -> list[dict[str, Any]]:
+    """Mean and half of the 95 % interval of each measure, for each system, speaker and kind that has clips.
+
+    The name of a clip begins with its kind; with 2 ``parts``, each folder of a kind counts apart.
+    """
     groups: dict[tuple[str, str, str], list[Found]] = {}
     for row in rows:
-        groups.setdefault((row["system"], row["speaker"], row["clip"].split("/")[0]), []).append(row)
+        kind = "/".join(row["clip"].split("/")[:parts])
+        groups.setdefault((row["system"], row["speaker"], kind), []).append(row)
     return [
         {"system": system, "speaker": speaker, "kind": kind, "clips": len(members)}
         | {measure.field: interval(map(measure.of, members)) for measure in MEASURES}
@@ -69,22 +74,18 @@ def interval(values: Iterable[float]) -> tuple[float, float]:
 
 
 def markdown(results: Found) -> str:
-    """Both tables, and what the numbers were made with."""
+    """All tables, and what the numbers were made with."""
     shown = [one for one in MEASURES if any(not math.isnan(group[one.field][0]) for group in results["summary"])]
-    converted = table(
-        ["system", "speaker", "input", "clips", *(one.heading for one in shown)],
-        [
-            [group["system"], group["speaker"], group["kind"], str(group["clips"])]
-            + [_written(group[one.field], one.digits) for one in shown]
-            for group in results["summary"]
-        ],
-    )
+    converted = _groups(results["summary"], shown)
+    apart = _groups(results["folders"], [one for one in shown if one.field in BY_FOLDER])
     copied = table(
         ["recordings", "count", "similarity among themselves", "of their copies", "log-mel L1 of copies",
-         "characters misheard, %", "naturalness", "of their copies"],
+         "their f0 error, cents", "over 50 cents, %", "voicing errors, %", "characters misheard, %", "naturalness",
+         "of their copies"],
         [
             [one["recordings"], str(one["count"]), *(figure_of(one[name], 3) for name in
-             ("similarity", "copied_similarity", "mel")), figure_of(one["error_rate"], 1, 100),
+             ("similarity", "copied_similarity", "mel")), figure_of(one["cents"], 1),
+             *(figure_of(one[name], 1, 100) for name in ("off_pitch", "voicing", "error_rate")),
              figure_of(one["naturalness"], 2), figure_of(one["copied_naturalness"], 2)]
             for one in results["bounds"]
         ],
@@ -93,8 +94,21 @@ def markdown(results: Found) -> str:
     return (
         f"Voice {results['voice']}, {results['steps']} steps, key {results['key']}, seed {results['seed']}; "
         f"mean ± 95 % interval over clips. Scores: {scores}.\n\n{converted}\n"
+        f"The same by folder of inputs:\n\n{apart}\n"
         "The floor moves pitch, formants and colour by signal processing. The ceilings are the target's own "
         f"recordings, and their mel and f0 through the vocoder (copies):\n\n{copied}"
+    )
+
+
+def _groups(groups: Sequence[Found], shown: Sequence[Measure]) -> str:
+    """A row for each group, with the measures shown."""
+    return table(
+        ["system", "speaker", "input", "clips", *(one.heading for one in shown)],
+        [
+            [group["system"], group["speaker"], group["kind"], str(group["clips"])]
+            + [_written(group[one.field], one.digits) for one in shown]
+            for group in groups
+        ],
     )
 
 

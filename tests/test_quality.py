@@ -156,7 +156,8 @@ def test_quality_runs_and_reports_each_system_speaker_and_kind(
     assert all(row["steps_distance"] is not None for row in written["clips"][:6])
     assert {row["naturalness"] for row in written["clips"]} == {None}
     table = (tmp_path / "q.md").read_text(encoding="utf-8")
-    assert table in result.stdout and table.count("| heart |") == 5 and "naturalness |" not in table.split("\n\n")[1]
+    assert {one["kind"] for one in written["folders"]} == {"singing/data", "speech/f001"}
+    assert table in result.stdout and table.count("| heart |") == 9 and "naturalness |" not in table.split("\n\n")[1]
     assert (tmp_path / "q.png").read_bytes().startswith(b"\x89PNG")
 
 
