@@ -12,7 +12,7 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
@@ -21,10 +21,12 @@ from typing import Any
 import click
 import yaml
 
-from moksori.benchmarks import record
+from moksori.benchmarks import record, study, training_table
+from moksori.benchmarks.panel import Panel, takes_panel
 from moksori.benchmarks.prepare import CLIP, prepare
 from moksori.benchmarks.speed import peak_memory
 from moksori.runtime.command import Command
+from moksori.runtime.errors import OptionError
 from moksori.runtime.files import atomic_path, read_json, write_json
 
 WARM = 3  # first steps, which are left out
@@ -37,6 +39,8 @@ Examples:
   python -m moksori.benchmarks.training
   python -m moksori.benchmarks.training --preset light-24k --preset reference-44k+low-memory --steps 30 --limit 60
   python -m moksori.benchmarks.training --data data/ --target 0.5 --limit 1800
+  python -m moksori.benchmarks.training --demo 120 --data build/demo/data --run run \\
+      --inputs talk --references build/demo/heldout --recogniser build/demo/teacher
 """
 
 
@@ -65,8 +69,12 @@ class Case:
 @click.option("--steps", type=click.IntRange(LEAST), default=12, show_default=True, help="In each case.")
 @click.option("--target", type=float, help="Train until this validation loss instead, and tell the time.")
 @click.option("--limit", type=float, default=1200.0, show_default=True, help=f"Seconds a case, if {LEAST} steps fit.")
-@click.option("--config", type=click.Path(path_type=Path), help="YAML laid over the presets, as for svc-train.")
-@click.option("--json", "path", type=click.Path(path_type=Path), default=record.RESULTS / "training.json")
+@click.option("--config", type=click.Path(path_type=Path), help="YAML over the presets; with --demo, not the recipe's.")
+@click.option("--json", "path", type=click.Path(path_type=Path), help="[default: in benchmarks/results]")
+@click.option("--demo", "minutes", type=float, help="Instead: train the demo's denoiser this long, and judge it.")
+@click.option("--judged", type=click.IntRange(1), default=8, show_default=True, help="How often, with --demo.")
+@click.option("--run", "run_dir", type=click.Path(path_type=Path), help="RUN_DIR of --demo, which goes on.")
+@takes_panel
 def main(
     data: Path | None,
     names: tuple[str, ...],
@@ -76,67 +84,42 @@ def main(
     target: float | None,
     limit: float,
     config: Path | None,
-    path: Path,
+    path: Path | None,
+    minutes: float | None,
+    judged: int,
+    run_dir: Path | None,
+    **panel: Any,
 ) -> None:
-    """Measure svc-train per preset, role and length of data."""
-    found = []
+    """Measure svc-train per preset, role and length of data; or how a voice gets better with the time."""
+    if minutes is not None:
+        _demo(data, config, minutes, judged, run_dir, panel)
+        return
+    path, found = path or record.RESULTS / "training.json", []
     with tempfile.TemporaryDirectory() as work:
         for name in names:
             for length in hours if data is None else (0.0,):
                 folder = data or _made(Path(work), name, length)
                 for role in roles:
                     found.append(_measured(Case(role, name, folder, length, steps, target, limit, config)))
-                    click.echo(line(found[-1]))
+                    click.echo(training_table.line(found[-1]))
     record.write(path, {"cases": found})
     with atomic_path(path.with_suffix(".md")) as part:
-        part.write_text(table(found), encoding="utf-8", newline="\n")
+        part.write_text(training_table.table(found), encoding="utf-8", newline="\n")
     click.echo(f"written to {path} and {path.with_suffix('.md')}")
 
 
-def line(figures: dict[str, Any]) -> str:
-    text = (
-        f"{figures['preset']:<14}{figures['role']:<10}{figures['hours']:>6.2f} h"
-        f"  {figures['steps_per_second']:>8.3f} steps/s  {figures['core_seconds_per_step']:.3f} core s each"
-        f"  {figures['waiting']:>5.0%} waiting"
-        f"  {figures['peak_memory_mb'] or 0:>6.0f} MB  listed in {figures['listing_seconds']:.2f} s"
+def _demo(
+    data: Path | None, config: Path | None, minutes: float, judged: int, run_dir: Path | None, panel: dict[str, Any]
+) -> None:
+    from moksori.benchmarks import training_time
+    from moksori.train.dataset import PreparedData
+
+    if data is None or run_dir is None or panel["references"] is None:
+        raise OptionError("--demo needs --data, --run, --references and something to judge by, such as --inputs")
+    results = training_time.measured(
+        data, config or training_time.RECIPE, run_dir, minutes, judged, Panel(PreparedData(data), **panel)
     )
-    if figures["target"] is None:
-        return text
-    reached = figures["seconds_to_target"]
-    best = f"not in {figures['training_seconds']:.0f} s, best {figures['best']:.3g}"
-    return f"{text}  {figures['target']} " + (best if reached is None else f"after {reached:.0f} s")
-
-
-def table(cases: list[dict[str, Any]]) -> str:
-    """The cases as Markdown, one a row."""
-    said = record.circumstances()
-    rows = [f"Training, on {said['cores']} cores of {said['processor']} at a load of {said['load']}.", ""]
-    rows += ["| " + " | ".join(COLUMNS) + " |", "|---" * len(COLUMNS) + "|"]
-    for case in cases:
-        rows.append("| " + " | ".join(show(case) for show in COLUMNS.values()) + " |")
-    return "\n".join(rows) + "\n"
-
-
-def _reached(case: dict[str, Any]) -> str:
-    if case["target"] is None:
-        return ""
-    if case["seconds_to_target"] is None:
-        return f"not to {case['target']:g} in {case['training_seconds']:.0f} s; best {case['best']:.3g}"
-    return f"{case['target']:g} in {case['seconds_to_target']:.0f} s"
-
-
-COLUMNS: dict[str, Callable[[dict[str, Any]], str]] = {
-    "preset": lambda case: str(case["preset"]),
-    "role": lambda case: str(case["role"]),
-    "hours of data": lambda case: f"{case['hours']:.2f}" if case["hours"] else "as given",
-    "batch": lambda case: str(case["batch"]),
-    "steps/s": lambda case: f"{case['steps_per_second']:.3f}",
-    "core s a step": lambda case: f"{case['core_seconds_per_step']:.3f}",
-    "waiting for data": lambda case: f"{case['waiting']:.1%}",
-    "peak memory, MB": lambda case: f"{case['peak_memory_mb'] or 0:.0f}",
-    "listed in, s": lambda case: f"{case['listing_seconds']:.2f}",
-    "validation loss": _reached,
-}
+    study.finish("minutes", results, training_time.draw(results), training_time.table(results), Path())
 
 
 def repeated(source: Path, target: Path, hours: float) -> Path:

@@ -42,7 +42,7 @@ def test_the_key_that_suits(low: float, high: float, goal: Range, expected: int)
 
 
 @given(st.floats(60, 900), st.floats(1.0, 1.8), st.floats(100, 400), st.floats(1.9, 3.0))
-def test_a_song_narrower_than_the_range_lands_inside_or_near(low: float, width: float, floor: float, reach: float) -> None:
+def test_a_narrow_song_lands_in_the_range_or_near(low: float, width: float, floor: float, reach: float) -> None:
     goal = Range(floor, floor * reach**0.5, floor * reach)
     heights = song(low, low * width)
     chosen = key.automatic(heights, goal)

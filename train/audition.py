@@ -129,7 +129,7 @@ class Judged:
     ) -> None:
         self.singer, self.options, self.paths, self.vocoder = singer, options, paths, singer.vocoder()
         speaker, data = str(options.speaker), singer.data
-        goal = _range(data.facts["speakers"][data.speakers.index(speaker)])
+        goal = span(data, speaker)
         listed = [_clip(name, path, speaker, options.key, goal) for name, path in paths.items()]
         self.judge = Judge(listed, {speaker: references(data, speaker)}, recogniser)
         measured = "similarity and pitch" if recogniser is None else "similarity, pitch and words"
@@ -170,16 +170,23 @@ def references(data: PreparedData, speaker: str) -> list[Sound]:
     return [Sound.read(data.recording(piece)) for piece in pieces[:REFERENCES]]
 
 
+def span(data: PreparedData, speaker: str) -> Range:
+    """The range of a speaker of the data."""
+    known = data.facts["speakers"][data.speakers.index(speaker)]
+    return Range(*(float(known[name]) for name in ("f0_low", "f0_median", "f0_high")))
+
+
+def suited(sound: Sound, goal: Range) -> float:
+    """Semitones that bring a recording into a range, as svc-run's key auto."""
+    heights, f0 = Heights(), pitch(sound.at(RATE)).astype(np.float32)
+    heights.add(f0, f0 > 0)
+    return keys.automatic(heights, goal)
+
+
 def _clip(name: str, path: Path, speaker: str, key: float | Literal["auto"], goal: Range) -> Clip:
     sound = Sound.read(path)
     if not len(sound.samples) or np.abs(sound.samples).max() < SILENCE:
         raise OptionError(f"{path} is silent, and nothing can be judged by it: take it away")
     if key != "auto":
         return Clip(name, sound, speaker, key)
-    heights, f0 = Heights(), pitch(sound.at(RATE)).astype(np.float32)
-    heights.add(f0, f0 > 0)
-    return Clip(name, sound, speaker, keys.automatic(heights, goal))
-
-
-def _range(known: Mapping[str, float]) -> Range:
-    return Range(*(float(known[name]) for name in ("f0_low", "f0_median", "f0_high")))
+    return Clip(name, sound, speaker, suited(sound, goal))

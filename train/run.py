@@ -88,7 +88,7 @@ def run(role: str, data_dir: Path, run_dir: Path, wishes: Wishes, console: Conso
         heard = wishes.audition.hearing(role, config, data, run_dir, console) if first else Hearing()
         with alone(folder / ".lock", busy) if first else nullcontext():
             if first:
-                _write_down(role, data, run_dir, config)
+                write_down(role, data, run_dir, config)
             state = train(task, config.loop, folder, console, accelerator, heard.watches, heard.ranking)
     best = checkpoint.chosen(folder)
     if first and best is not None and state.ranking is not None:
@@ -111,7 +111,7 @@ def _config(role: str, used: Path, wishes: Wishes, data: PreparedData) -> Any:
     return config if wishes.steps is None else replace(config, loop=replace(config.loop, steps=wishes.steps))
 
 
-def _write_down(role: str, data: PreparedData, run_dir: Path, config: Any) -> None:
+def write_down(role: str, data: PreparedData, run_dir: Path, config: Any) -> None:
     """What belongs beside the checkpoints; and what a killed run left half written goes."""
     folder = run_dir / role
     for part in folder.glob(".*.part*"):

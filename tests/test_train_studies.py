@@ -1,0 +1,112 @@
+"""What studies of training share: clips judged for every target, and denoisers that differ in one thing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import soundfile
+import torch
+import yaml
+from click.testing import CliRunner
+
+for package in ("resemblyzer", "parselmouth", "matplotlib"):
+    pytest.importorskip(package)
+from moksori.benchmarks import study_training, training, training_time  # noqa: E402
+from moksori.benchmarks.panel import Panel  # noqa: E402
+from moksori.runtime import audio  # noqa: E402
+from moksori.runtime.errors import OptionError  # noqa: E402
+from moksori.runtime.files import read_json  # noqa: E402
+from moksori.train import denoiser  # noqa: E402
+from moksori.train.dataset import PreparedData  # noqa: E402
+from moksori.train.denoiser import DenoiserConfig  # noqa: E402
+
+SONG = Path(__file__).parent / "data" / "vocadito_10.flac"
+TINY = {"batch": 2, "frames": 24, "network": {"channels": 16, "hidden": 24, "layers": 1, "kernel": 3}}
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A folder with a clip, references of both speakers of the tiny data, and a config; it is the root of the run."""
+    heard = audio.read(SONG, 16_000)
+    for name in ("talk", "references/ann", "references/bob"):
+        (tmp_path / name).mkdir(parents=True)
+        soundfile.write(tmp_path / name / "a.wav", heard[:32_000], 16_000)
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(TINY), encoding="utf-8")
+    (tmp_path / "benchmarks" / "results").mkdir(parents=True)
+    (tmp_path / "docs" / "figures").mkdir(parents=True)
+    return tmp_path
+
+
+def panel(place: Path) -> list[str]:
+    given = {"as": ("ann", "bob"), "inputs": (place / "talk",), "references": (place / "references",)}
+    return [part for name, values in given.items() for value in values for part in (f"--{name}", str(value))]
+
+
+def test_variants_are_trained_once_and_judged_for_each_target(
+    tiny_data: Path, place: Path, same_threads: None
+) -> None:
+    asked = ("first 32 of 128 units", "no other speakers", "DDPM")
+    given = [str(tiny_data), str(place / "work"), "--steps", "2", "--config", str(place / "tiny.yaml"), *panel(place)]
+    chosen = [part for name in asked for part in ("--only", name)]
+    done = CliRunner().invoke(study_training.main, [*given, *chosen, "--root", str(place)])
+    assert done.exit_code == 0, done.output
+    record = read_json(place / "benchmarks" / "results" / "study-training.json")
+    assert [row["name"] for row in record["rows"]] == ["first 32 of 128 units", "no other speakers", "DDPM"]
+    assert record["targets"] == ["ann", "bob"] and record["clips"] == ["speech/talk/a"]
+    for row in record["rows"]:
+        figures = row["figures"]
+        mean = (figures["ann"]["similarity"] + figures["bob"]["similarity"]) / 2
+        assert figures["all"]["similarity"] == pytest.approx(mean, abs=1e-5) and row["fit"] > 0
+    assert study_training.table(record) in done.stdout
+    assert (place / "docs" / "figures" / "training.png").read_bytes().startswith(b"\x89PNG")
+    (place / "work" / "DDPM.json").write_text((place / "work" / "no other speakers.json").read_text())
+    again = CliRunner().invoke(study_training.main, [*given, "--only", "DDPM", "--root", str(place)])
+    assert again.exit_code == 0 and "DDPM" not in again.stderr
+
+
+@pytest.mark.parametrize("name", [name for name, one in study_training.VARIANTS.items() if one.deafened])
+def test_a_deafened_network_hears_less(
+    name: str, tiny_data: Path, monkeypatch: pytest.MonkeyPatch, same_threads: None
+) -> None:
+    monkeypatch.setattr(study_training, "CLUSTERS", 5)
+    data = PreparedData(tiny_data)
+    torch.manual_seed(0)
+    width = 128 if name.startswith("first") else data.unit_dimension
+    network = denoiser.build(DenoiserConfig(network=TINY["network"]), data.spec.bins, width, 2)
+    study_training.VARIANTS[name].deafened(network, data)  # type: ignore[misc]
+    conditioner, units = denoiser.conditioner(network), torch.randn(1, 4, width)
+    given = {
+        "units": units, "mel2ph": torch.arange(1, 5)[None], "f0": torch.full((1, 4), 220.0),
+        "voiced": torch.ones(1, 4), "loudness": torch.full((1, 4), -20.0), "speaker": torch.tensor([[1.0, 0.0]]),
+    }  # fmt: skip
+    before = conditioner(*given.values())
+    if name == "loudness not heard":
+        changed = {**given, "loudness": torch.full((1, 4), -60.0)}
+    elif name == "200 clusters, soft":
+        assert not torch.equal(conditioner(*{**given, "units": 2 * units}.values()), before)
+        return
+    else:  # a little beside a cluster's centre, or in the last of the units
+        changed = {**given, "units": units + 1e-6 * (torch.arange(width) == width - 1)}
+    assert torch.equal(conditioner(*changed.values()), before)
+
+
+def test_minutes_go_on_where_they_ended(tiny_data: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(place)
+    monkeypatch.setattr(training_time, "TRIED", 3)
+    given = ["--demo", "0.01", "--judged", "2", "--data", str(tiny_data), "--run", "run", "--config", "tiny.yaml"]
+    done = CliRunner().invoke(training.main, [*given, *panel(place)])
+    assert done.exit_code == 0, done.output
+    rows = read_json(place / "benchmarks" / "results" / "study-minutes.json")["rows"]
+    assert [row["step"] for row in rows] == [rows[0]["step"], 2 * rows[0]["step"]]
+    assert 0 < rows[0]["minutes"] < rows[1]["minutes"] and set(rows[0]["figures"]) == {"all", "ann", "bob"}
+    again = CliRunner().invoke(training.main, [*given, *panel(place)])
+    assert again.exit_code == 0, again.output
+    assert read_json(place / "benchmarks" / "results" / "study-minutes.json")["rows"] == rows
+
+
+def test_what_is_missing_is_told(tiny_data: Path, place: Path) -> None:
+    done = CliRunner().invoke(training.main, ["--demo", "1", "--data", str(tiny_data)])
+    assert done.exit_code == 2 and "--references" in done.output
+    with pytest.raises(OptionError, match="nothing to convert"):
+        Panel(PreparedData(tiny_data), ("ann",), (), (), place / "references", None)
