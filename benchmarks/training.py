@@ -162,7 +162,7 @@ def measure(case: Case) -> dict[str, Any]:
     if case.target is None:
         config = replace(config, loop=replace(config.loop, steps=case.steps, validate_every=case.steps))
     config = role.fitted(config, data)
-    task = Timed(role.task(data, config), case, config.loop.accumulate)
+    task = Timed(role.task(data, config, Path()), case, config.loop.accumulate)
     with tempfile.TemporaryDirectory() as folder, contextlib.suppress(Reached):
         loop.train(task, config.loop, Path(folder), Console(quiet=True))
     size = f"{config.loop.accumulate} x {config.batch}"

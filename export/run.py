@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from moksori.train import denoiser as denoiser_training
 from moksori.train import vocoder as vocoder_training
 from moksori.train.content import ContentConfig
 from moksori.train.denoiser import DenoiserConfig
+from moksori.train.reflow import ReflowConfig
 from moksori.train.vocoder import VocoderConfig
 
 
@@ -32,6 +33,7 @@ class Trained:
     data: dict[str, Any]
     checkpoint: Path
     step: int
+    straight: ReflowConfig | None = None  # how a denoiser was straightened, where it was
 
     @property
     def mel(self) -> MelSpec:
@@ -47,7 +49,7 @@ class Trained:
 
 
 def denoiser(run: Path) -> Trained:
-    """The denoiser of a run, with its conditioner.
+    """The denoiser of a run, with its conditioner; the straightened one where there is one, which is not guided.
 
     Raises:
         ExportError: it was not trained here.
@@ -56,7 +58,14 @@ def denoiser(run: Path) -> Trained:
     config = configs.load(_folder(run, "denoiser") / "config.yaml", DenoiserConfig())
     data = configs.read(run / "denoiser" / "data.yaml")
     bins, units, speakers = data["mel"]["bins"], data["units"]["dimension"], len(data["speakers"])
-    return _trained(run, "denoiser", denoiser_training.build(config, bins, units, speakers), config)
+    network = denoiser_training.build(config, bins, units, speakers)
+    if checkpoint.newest(run / "reflow") is None:
+        return _trained(run, "denoiser", network, config)
+    made = _trained(run, "reflow", network, replace(config, dropped=0.0))
+    if made.data["content_sha256"] != data["content_sha256"]:
+        raise ExportError(f"{run / 'reflow'} was trained on other data than the denoiser; delete it, or train it again")
+    straight = configs.load(run / "reflow" / "config.yaml", ReflowConfig())
+    return replace(made, role="denoiser", straight=straight)
 
 
 def vocoder(run: Path) -> Trained:

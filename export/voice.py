@@ -26,6 +26,7 @@ from moksori.runtime.mel import MelSpec
 from moksori.runtime.voice import Voice
 from moksori.train.objective import objective
 
+STRAIGHT_STEPS = 2  # of a flow after reflow
 DEFAULTS = {"velocity": ("euler", 4, 0.5), "epsilon": ("plms", 20, 1.0)}  # sampler, steps, noise scale
 STORED = ("content", "denoiser", "vocoder")  # whose storage can be chosen; the condition is the denoiser's
 
@@ -202,10 +203,12 @@ def _manifest(
     data, learned = denoiser.data, objective(denoiser.config.objective)
     mean, deviation = learned.scaling(data["statistics"])
     sampler, steps, noise_scale = DEFAULTS[learned.prediction]
+    if denoiser.straight is not None:
+        steps, noise_scale = STRAIGHT_STEPS, denoiser.straight.noise_scale
     if about.guidance != 1 and not denoiser.config.dropped:
         raise ExportError(
-            f"a guidance of {about.guidance:g} needs a denoiser that sometimes did without its conditions; train with "
-            "dropped: 0.1, or leave guidance out of about.yaml"
+            f"a guidance of {about.guidance:g} needs a denoiser that sometimes did without its conditions, and was not "
+            "straightened since; train with dropped: 0.1, or leave guidance out of about.yaml"
         )
     said = {role: metadata(folder / f"{role}.onnx") for role in ROLES}
     dimension = _units(folder / "content.onnx")

@@ -18,12 +18,14 @@ from moksori.models.whisper import WhisperConfig, WhisperContent
 from moksori.train import config as configs
 from moksori.train.content import ContentConfig
 from moksori.train.denoiser import DenoiserConfig, build
+from moksori.train.reflow import ReflowConfig
 from moksori.train.vocoder import VocoderConfig
 
 RECIPE = Path(__file__).resolve().parents[1] / "train" / "recipes" / "demo"
 DEFAULTS: dict[str, Any] = {
     "about": About(),
     "content": ContentConfig(),
+    "reflow": ReflowConfig(),
     "denoiser": DenoiserConfig(),
     "vocoder": VocoderConfig(),
 }

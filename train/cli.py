@@ -17,12 +17,13 @@ Examples:
   svc-train denoiser data/ run/ --steps 20000
   svc-train denoiser data/ run/ --preset low-memory --config mine.yaml
   svc-train denoiser data/ run/ --preview song.wav --judge clips/
+  svc-train reflow data/ run/
   accelerate launch -m moksori.train.cli denoiser data/ run/
 """
 
 
 @click.command("svc-train", cls=Command, extra="train", epilog=EXAMPLES)
-@click.argument("role", type=click.Choice(["content", "vocoder", "denoiser"]))
+@click.argument("role", type=click.Choice(["content", "vocoder", "denoiser", "reflow"]))
 @click.argument("data_dir", type=click.Path(file_okay=False, path_type=Path))
 @click.argument("run_dir", type=click.Path(file_okay=False, path_type=Path))
 @click.option(
@@ -77,8 +78,8 @@ def main(
 ) -> None:
     """Train one network of a voice from DATA_DIR (made by svc-prepare) into RUN_DIR.
 
-    A voice needs a vocoder and a denoiser; the content network is usually taken from a voice that has one. The same
-    command again goes on from the newest checkpoint.
+    A voice needs a vocoder and a denoiser; the content network is usually taken from a voice that has one. With reflow
+    the denoiser learns to need fewer steps. The same command again goes on from the newest checkpoint.
     """
     from moksori.train import run
     from moksori.train.audition import Audition

