@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 RECIPE = Path(__file__).resolve().parent.parent / "train" / "recipes" / "demo" / "denoiser.yaml"
 USUAL = "as the recipe"
 CLUSTERS, LOOKED_AT = 200, 60  # of units, found in this many recordings
+FARTHEST = 2.0  # medians; what is drawn ends there
 SHARP = 8.0  # of the soft choice among clusters, in units of their mean spread
 
 EXAMPLES = """\b
@@ -205,8 +206,9 @@ def draw(results: Mapping[str, Any]) -> Figure:
     for axis, (title, value) in zip(axes[0], panels, strict=True):
         values = [value(row) for row in rows]
         axis.barh(places, values, color=[study.ORANGE if row["name"] == USUAL else study.BLUE for row in rows])
-        span = max(values) - min(values) or 1.0
-        axis.set_xlim(max(0.0, min(values) - 0.4 * span), max(values) + 0.1 * span)
+        high = min(max(values), FARTHEST * float(np.median(values)))  # what failed leaves the picture
+        span = high - min(values) or 1.0
+        axis.set_xlim(max(0.0, min(values) - 0.4 * span), high + 0.1 * span)
         axis.set_yticks(places, [row["name"] for row in rows] if axis is axes[0][0] else [""] * len(rows))
         axis.set_title(title, loc="left", fontsize=10)
     return figure

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,7 +68,9 @@ def main(
 ) -> None:
     """Cluster the units of labelled speech, and try to tell speakers by one frame."""
     session = Voice.load(voice_name, "cpu").content
-    named, units, mels = labelled(session, text.read_text(encoding="utf-8"), 60 * minutes)
+    named, units, mels = labelled(
+        lambda heard: content.units(session, heard), text.read_text(encoding="utf-8"), 60 * minutes
+    )
     late = lag(named, mels)
     kept, phones = spoken(named, late)
     features = {"units": units[kept], "log mel": mels[kept]}
@@ -90,14 +92,17 @@ def main(
     study.finish("units", results, draw(clusters, phones), table(results), root)
 
 
-def labelled(session: Session, text: str, seconds: float) -> tuple[list[str], Array, Array]:
-    """Phones [n], units [n, D] and log mels [n, M] of a text read by hibari's default voice, every 20 ms."""
+def labelled(hear: Callable[[Array], Array], text: str, seconds: float) -> tuple[list[str], Array, Array]:
+    """Phones [n], what is heard [n, D] and log mels [n, M] of a text read by hibari's default voice, every 20 ms.
+
+    ``hear`` makes vectors [Tu, D], one for each begun 20 ms, of audio at 16 kHz.
+    """
     phones: list[str] = []
     units, mels = [], []
     lasted = 0.0
     for speech, spoken in _read(text):
         heard = soxr.resample(speech, HIBARI_RATE, RATE)
-        found = content.units(session, heard)
+        found = hear(heard)
         heard = np.pad(heard, (0, len(found) * content.UNIT_HOP - len(heard)))
         places = (np.arange(len(found)) + 0.5) * (content.UNIT_HOP / RATE * HIBARI_RATE / len(speech) * len(spoken))
         phones += [spoken[min(int(at), len(spoken) - 1)] for at in places]

@@ -6,7 +6,7 @@ import copy
 import json
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,8 @@ from moksori.benchmarks import (  # noqa: E402
     study_f0,
     study_guidance,
     study_steps,
+    study_teacher,
+    study_training,
     study_units,
     study_vocoder,
 )
@@ -46,6 +48,8 @@ STUDIES: dict[str, Any] = {
     "steps": study_steps,
     "crepe": study_crepe,
     "f0": study_f0,
+    "teacher": study_teacher,
+    "training": study_training,
 }
 TinyVoice = Callable[..., Path]
 
@@ -195,15 +199,49 @@ def test_the_crepe_study_runs(tmp_path: Path, tiny_voice: TinyVoice, jumpy_crepe
     assert (tmp_path / "docs" / "figures" / "crepe.png").is_file()
 
 
-def test_the_units_study_runs(tmp_path: Path, tiny_voice: TinyVoice, monkeypatch: pytest.MonkeyPatch) -> None:
-    def read(text: str) -> Any:
-        rng = np.random.default_rng(0)
-        for word in text.split():
-            spoken = [letter for letter in word for _ in range(4)]
-            pitch = np.repeat([float(ord(letter)) for letter in spoken], 600)
-            yield (0.1 * np.sin(np.cumsum(pitch) / 50) + 0.01 * rng.normal(size=len(pitch))).astype(np.float32), spoken
+def hum(text: str) -> Iterator[tuple[np.ndarray, list[str]]]:
+    """Each letter a pitch, where a reader would say a phone."""
+    rng = np.random.default_rng(0)
+    for word in text.split():
+        spoken = [letter for letter in word for _ in range(4)]
+        pitch = np.repeat([float(ord(letter)) for letter in spoken], 600)
+        yield (0.1 * np.sin(np.cumsum(pitch) / 50) + 0.01 * rng.normal(size=len(pitch))).astype(np.float32), spoken
 
-    monkeypatch.setattr(study_units, "_read", read)
+
+def test_the_teacher_study_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    transformers = pytest.importorskip("transformers")
+    config = transformers.WhisperConfig(
+        d_model=24, encoder_layers=2, decoder_layers=1, encoder_attention_heads=2, decoder_attention_heads=2,
+        encoder_ffn_dim=96, decoder_ffn_dim=16, vocab_size=30, pad_token_id=0, bos_token_id=1, eos_token_id=2,
+        decoder_start_token_id=1,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    transformers.WhisperModel(config).save_pretrained(tmp_path / "whisper")
+    monkeypatch.setattr(study_units, "_read", hum)
+    monkeypatch.setattr(study_units, "SHOWN", 8)
+    monkeypatch.setattr(study_units, "TEXT", tmp_path / "text.txt")
+    monkeypatch.setattr(study_teacher, "DIMENSIONS", (4,))
+    monkeypatch.setattr(study_teacher, "SHIPPED", 8)
+    (tmp_path / "text.txt").write_text("abcab cbaac babcc " * 30, encoding="utf-8")
+    song = audio.read(SONG, 16_000)
+    for number, name in enumerate(("ann", "bob", "cat", "dan")):
+        (tmp_path / "who" / name).mkdir(parents=True)
+        for part in range(2):
+            start = (2 * number + part) * 16_000
+            soundfile.write(tmp_path / "who" / name / f"{part}.wav", song[start : start + 16_000], 16_000)
+    given = ("whisper", "--minutes", 0.4, "--speakers", "who", "--among", "ann,bob", "--strangers", "cat,dan")
+    monkeypatch.chdir(tmp_path)
+    done = run(study_teacher, tmp_path, *given)
+    rows = json.loads((tmp_path / "benchmarks" / "results" / "study-teacher.json").read_text(encoding="utf-8"))["rows"]
+    names = ["before layer 1", "layer 1", "layer 2", "4 units", "8 units, nothing altered"]
+    assert [row["name"] for row in rows] == names
+    assert rows[0]["phones"] > 0.4  # three letters, told by their pitch
+    assert all(0 <= row[group] <= 1 for row in rows for group in ("speakers", "strangers"))
+    assert "| 4 units |" in done.stdout and (tmp_path / "docs" / "figures" / "teacher.png").is_file()
+
+
+def test_the_units_study_runs(tmp_path: Path, tiny_voice: TinyVoice, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(study_units, "_read", hum)
     monkeypatch.setattr(study_units, "CLUSTERS", (5,))
     monkeypatch.setattr(study_units, "SHOWN", 8)
     (tmp_path / "text.txt").write_text("abcab cbaac babcc " * 8, encoding="utf-8")
@@ -217,7 +255,7 @@ def test_the_units_study_runs(tmp_path: Path, tiny_voice: TinyVoice, monkeypatch
     done = run(study_units, tmp_path, *given)
     assert "| units, 5 |" in done.stdout and "| ann or bob | 50 |" in done.stdout
     with pytest.raises(OptionError, match="fewer --minutes"):
-        study_units.labelled(Voice.load(tmp_path / "voice", "cpu").content, "ab", 60)
+        study_units.labelled(lambda heard: np.zeros((len(heard) // 320, 2), np.float32), "ab", 60)
 
 
 def test_the_studies_that_convert_run(
