@@ -13,13 +13,14 @@ import click
 from moksori.benchmarks import inputs as recordings
 from moksori.benchmarks import study
 from moksori.runtime import Converter, Options, Voice
+from moksori.runtime.errors import OptionError
 from moksori.train import audition
 from moksori.train.dataset import PreparedData
 from moksori.train.judge import Clip, Judge, Verdict, score
 from moksori.train.measures import Recogniser, Sound
 
 Figures = dict[str, float | None]  # None where nothing was measured
-SUNG_WITH = {"velocity": {"steps": 4, "noise_scale": 0.2}, "epsilon": {}}  # options, by prediction: the demo voice's
+SUNG_WITH = {"velocity": {"steps": 4, "noise_scale": 0.2}, "epsilon": {}}  # options, by what is predicted
 
 
 class Panel:
@@ -29,13 +30,15 @@ class Panel:
         targets: speakers of ``data`` that sing all the clips; ``references`` has a folder of recordings of each.
         recogniser: folder of a Whisper model; without one words are not judged.
     Raises:
-        OptionError: nothing to convert, or no reference recordings.
+        OptionError: nothing to convert, or nothing to hold it to.
     """
 
     def __init__(
         self, data: PreparedData, targets: Sequence[str], inputs: Sequence[Path], sung: Sequence[Path],
-        references: Path, recogniser: Path | None,
+        references: Path | None, recogniser: Path | None,
     ) -> None:  # fmt: skip
+        if references is None:
+            raise OptionError("give --references, a folder with a folder of recordings of each target")
         self.targets = targets
         known = recordings.references(references, targets)
         self._paths: dict[tuple[str, str], Path] = {}

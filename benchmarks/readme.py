@@ -69,7 +69,7 @@ QUALITY = {  # row -> key and form
     "median pitch error, cents": ("cents", "{:.1f}"),
     "characters that a recogniser hears differently": ("error_rate", "{:.0f} %"),
 }
-STEPS = ", 4"  # how benchmarks/stages.py ends a row of as many evaluations as the demo voice takes
+STEPS = ", 2"  # how benchmarks/stages.py ends a row of as many evaluations as the demo voice takes
 SPEAKERS = ("heart", "f001")
 KINDS = ("speech", "singing")
 

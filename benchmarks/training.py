@@ -114,8 +114,8 @@ def _demo(
     from moksori.benchmarks import training_time
     from moksori.train.dataset import PreparedData
 
-    if data is None or run_dir is None or panel["references"] is None:
-        raise OptionError("--demo needs --data, --run, --references and something to judge by, such as --inputs")
+    if data is None or run_dir is None:
+        raise OptionError("--demo needs --data and --run, a DATA_DIR and a RUN_DIR")
     results = training_time.measured(
         data, config or training_time.RECIPE, run_dir, minutes, judged, Panel(PreparedData(data), **panel)
     )

@@ -34,9 +34,7 @@ class Watched(DenoiserTask):
     """Judges at every validation, and counts the minutes that are spent on anything else.
 
     On a CPU a minute is one of one core's, whatever else the machine does meanwhile; on a GPU it is the clock's.
-
-    Args:
-        rows: what was measured before, when the run goes on.
+    ``rows`` is what was measured, before the run was interrupted too. Without a panel only time is taken.
     """
 
     def __init__(self, data: PreparedData, config: DenoiserConfig, folder: Path, panel: Panel | None) -> None:

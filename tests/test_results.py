@@ -78,7 +78,7 @@ def test_readmes_follow_the_results(checkout: Path) -> None:
 def test_stages_are_compared_at_the_demo_voices_steps(checkout: Path) -> None:
     rows = [
         ("f0", "SwiftF0", True, 0.01), ("f0", "CREPE", True, 0.5), ("f0", "CREPE full", False, 4.0),
-        ("steps", "convnext, 1", True, 0.02), ("steps", "convnext, 4", True, 0.08),
+        ("steps", "convnext, 1", True, 0.02), ("steps", "convnext, 2", True, 0.08),
         ("steps", "convnext, 64", True, 0.4), ("steps", "convnext, 100", False, 3.0), ("mel2ph", "stretch", True, 9.0),
     ]  # fmt: skip
     keys = ("stage", "how", "ours", "cost")
