@@ -61,7 +61,7 @@ def require_guidable(session: devices.Session, name: str) -> None:
     if not float(session.metadata.get("dropped", "0")) > 0:
         raise OptionError(
             f"voice '{name}' cannot be guided: its denoiser never did without its conditions in training "
-            "(dropped in the config of svc-train denoiser); leave --guidance out"
+            "(dropped in the config of svc-train denoiser), or was straightened since; leave --guidance out"
         )
 
 

@@ -30,6 +30,7 @@ from moksori.benchmarks import (  # noqa: E402
     study_crepe,
     study_f0,
     study_guidance,
+    study_lookahead,
     study_steps,
     study_teacher,
     study_training,
@@ -48,6 +49,7 @@ STUDIES: dict[str, Any] = {
     "steps": study_steps,
     "crepe": study_crepe,
     "f0": study_f0,
+    "lookahead": study_lookahead,
     "teacher": study_teacher,
     "training": study_training,
 }

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 for package in ("resemblyzer", "parselmouth", "matplotlib"):
     pytest.importorskip(package)
-from moksori.benchmarks import study_training, training, training_time  # noqa: E402
+from moksori.benchmarks import study_lookahead, study_training, training, training_time  # noqa: E402
 from moksori.benchmarks.panel import Panel  # noqa: E402
 from moksori.runtime import audio  # noqa: E402
 from moksori.runtime.errors import OptionError  # noqa: E402
@@ -91,6 +91,18 @@ def test_a_deafened_network_hears_less(
     assert torch.equal(conditioner(*changed.values()), before)
 
 
+def test_students_of_several_look_aheads(tiny_data: Path, tmp_path: Path, same_threads: None) -> None:
+    small = {"batch": 2, "seconds": 1.0, "network": {"channels": 16, "hidden": 24, "layers": 2, "kernel": 3}}
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(small), encoding="utf-8")
+    given = [tiny_data, tmp_path / "work", "--ahead", 0, "--ahead", 2, "--steps", 2, "--root", tmp_path]
+    done = CliRunner().invoke(study_lookahead.main, list(map(str, [*given, "--config", tmp_path / "small.yaml"])))
+    assert done.exit_code == 0, done.output
+    rows = read_json(tmp_path / "benchmarks" / "results" / "study-lookahead.json")["rows"]
+    assert [row["milliseconds"] for row in rows] == pytest.approx([7.5, 47.5])
+    assert all(row["clean_l1"] > 0 and row["altered_l1"] > 0 for row in rows)
+    assert "| 2 | 48 |" in done.stdout and (tmp_path / "docs" / "figures" / "lookahead.png").is_file()
+
+
 def test_minutes_go_on_where_they_ended(tiny_data: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(place)
     monkeypatch.setattr(training_time, "TRIED", 3)
@@ -107,6 +119,8 @@ def test_minutes_go_on_where_they_ended(tiny_data: Path, place: Path, monkeypatc
 
 def test_what_is_missing_is_told(tiny_data: Path, place: Path) -> None:
     done = CliRunner().invoke(training.main, ["--demo", "1", "--data", str(tiny_data)])
+    assert done.exit_code == 2 and "--run" in done.output
+    done = CliRunner().invoke(study_training.main, [str(tiny_data), str(place / "work"), "--inputs", "talk"])
     assert done.exit_code == 2 and "--references" in done.output
     with pytest.raises(OptionError, match="nothing to convert"):
         Panel(PreparedData(tiny_data), ("ann",), (), (), place / "references", None)
