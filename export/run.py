@@ -64,6 +64,9 @@ def denoiser(run: Path) -> Trained:
     made = _trained(run, "reflow", network, replace(config, dropped=0.0))
     if made.data["content_sha256"] != data["content_sha256"]:
         raise ExportError(f"{run / 'reflow'} was trained on other data than the denoiser; delete it, or train it again")
+    chosen = checkpoint.chosen(run / "denoiser")
+    if chosen is not None and chosen.exists() and chosen.stat().st_mtime > made.checkpoint.stat().st_mtime:
+        raise ExportError(f"the denoiser of {run} has learned more since it was straightened; delete {run / 'reflow'}")
     straight = configs.load(run / "reflow" / "config.yaml", ReflowConfig())
     return replace(made, role="denoiser", straight=straight)
 

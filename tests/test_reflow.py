@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -118,6 +119,11 @@ def test_a_straightened_voice_needs_no_guidance_and_few_steps(tiny_run: Path, tm
     with pytest.raises(OptionError, match="cannot be guided"):
         Converter(voice, Options(guidance=2.0))
     assert runs.denoiser(run).checkpoint.parent.name == "reflow"
+    newest = checkpoint.chosen(flow)
+    assert newest is not None
+    os.utime(newest)
+    with pytest.raises(ExportError, match="has learned more since"):
+        runs.denoiser(run)
     configs.save(run / "reflow" / "data.yaml", configs.read(run / "reflow" / "data.yaml") | {"content_sha256": "b"})
     with pytest.raises(ExportError, match="other data"):
         runs.denoiser(run)
