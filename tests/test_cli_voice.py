@@ -220,5 +220,7 @@ def test_ctrl_c_leaves_no_trace(voice: Path, work: Path) -> None:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     stdout, stderr = process.communicate(timeout=60)
-    assert (process.returncode, stdout, stderr) == (130, "", "stopped\n")
+    assert (stdout, stderr) == ("", "stopped\n")
+    # Where it came while a dataclass was being made, CPython ends by the signal itself; shells call both 130.
+    assert process.returncode in (130, -signal.SIGINT)
     assert list(out.iterdir()) == []
