@@ -36,6 +36,7 @@ Inputs = dict[str, NDArray[Any]]
 Change = Callable[[Inputs], Inputs]
 
 FIGURES = Path("docs", "figures")
+RECIPE = Path(__file__).resolve().parent.parent / "train" / "recipes" / "demo"  # of the demo voice
 BLUE, ORANGE, GREEN, RED = "#0072b2", "#e69f00", "#009e73", "#d55e00"  # told apart by the colour-blind too
 PURPLE, BLACK = "#cc79a7", "#000000"  # (Okabe and Ito)
 RANGE_DB = 75.0  # of spectrograms, below the loudest

@@ -22,7 +22,7 @@ from moksori.train.dataset import PreparedData
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-RECIPE = Path(__file__).resolve().parent.parent / "train" / "recipes" / "demo" / "content.yaml"
+RECIPE = study.RECIPE / "content.yaml"
 AHEAD = (0, 1, 2, 4, 8)  # units of 20 ms; one for each of the first layers, of which there are eight
 MEASURED = ("clean_l1", "altered_l1", "altered_cosine")
 

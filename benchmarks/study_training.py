@@ -26,7 +26,7 @@ from moksori.train.singer import Singer
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-RECIPE = Path(__file__).resolve().parent.parent / "train" / "recipes" / "demo" / "denoiser.yaml"
+RECIPE = study.RECIPE / "denoiser.yaml"
 USUAL = "as the recipe"
 CLUSTERS, LOOKED_AT = 200, 60  # of units, found in this many recordings
 FARTHEST = 2.0  # medians; what is drawn ends there

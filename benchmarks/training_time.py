@@ -25,7 +25,7 @@ from moksori.train.singer import Singer
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-RECIPE = Path(__file__).resolve().parent.parent / "train" / "recipes" / "demo" / "denoiser.yaml"
+RECIPE = study.RECIPE / "denoiser.yaml"
 TRIED = 100  # steps by which the speed is known
 ROWS = "judged.json"  # in RUN_DIR
 

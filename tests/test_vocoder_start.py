@@ -140,7 +140,7 @@ def test_what_cannot_be_started_from(data: Path, generator: Path, tmp_path: Path
         assert result.exit_code == 2 and result.stderr.count("\n") == 1, result.output
         assert all(word in result.stderr for word in words), result.stderr
     denoiser = CliRunner().invoke(main, ["denoiser", str(data), str(tmp_path / "g"), "--from", "demo"])
-    assert denoiser.exit_code == 2 and "--from is for a vocoder" in denoiser.stderr
+    assert denoiser.exit_code == 2 and "--from is for svc-train vocoder, not for denoiser" in denoiser.stderr
 
 
 # the shipped voice

@@ -56,7 +56,7 @@ class Audition:
         judging = self.judge is not None or self.recogniser is not None
         if role != "denoiser":
             if judging or self.preview is not None:
-                raise OptionError(f"--preview and --judge are for the denoiser; the {role} alone makes no voice")
+                raise OptionError(f"--preview and --judge are for svc-train denoiser, not for {role}")
             return Hearing()
         if judging and self.by_loss:
             raise OptionError("--by-loss judges nothing: leave it or --judge and --recogniser out")

@@ -108,7 +108,7 @@ def _config(role: str, used: Path, wishes: Wishes, data: PreparedData) -> Any:
         config = configs.load(used, config)
     if wishes.start_from is not None:
         if role != "vocoder":
-            raise OptionError(f"--from is for a vocoder; a {role} begins anew")
+            raise OptionError(f"--from is for svc-train vocoder, not for {role}")
         config = replace(config, start_from=wishes.start_from)
     return config if wishes.steps is None else replace(config, loop=replace(config.loop, steps=wishes.steps))
 
