@@ -79,7 +79,8 @@ def test_a_run_is_heard_judged_and_drawn(tiny_data: Path, tmp_path: Path) -> Non
 def test_what_cannot_be_heard_is_refused(tiny_data: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     base = "denoiser", tiny_data, tmp_path / "run", "--steps", 1
-    refused(svc_train("vocoder", *base[1:], "--preview", "x.wav"), "--preview and --judge are for svc-train denoiser, not for vocoder")
+    said = "--preview and --judge are for svc-train denoiser, not for vocoder"
+    refused(svc_train("vocoder", *base[1:], "--preview", "x.wav"), said)
     refused(svc_train(*base, "--preview", tmp_path / "none.wav"), "none.wav")
     refused(svc_train(*base, "--preview", "x.wav", "--speaker", "eve"), "no speaker 'eve'; it has ann, bob")
     refused(svc_train(*base, "--judge", tmp_path / "empty"), "holds no audio to judge by")
