@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -20,7 +21,8 @@ from moksori.train.judge import Clip, Judge, Verdict, score
 from moksori.train.measures import Recogniser, Sound
 
 Figures = dict[str, float | None]  # None where nothing was measured
-SUNG_WITH = {"velocity": {"steps": 4, "noise_scale": 0.2}, "epsilon": {}}  # options, by what is predicted
+# options, by what is predicted
+SUNG_WITH: dict[str, dict[str, Any]] = {"velocity": {"steps": 4, "noise_scale": 0.2}, "epsilon": {}}
 
 
 class Panel:
@@ -54,14 +56,14 @@ class Panel:
     def clips(self) -> list[str]:
         return sorted({name for name, _ in self._paths})
 
-    def figures(self, voice: Voice) -> dict[str, Figures]:
-        """Means over all clips, as "all", and over those of each target."""
-        options = SUNG_WITH[voice.manifest.denoiser.prediction]
+    def figures(self, voice: Voice, **options: Any) -> dict[str, Figures]:
+        """Means over all clips, as "all", and over those of each target. ``options`` go before the usual ones."""
+        options = SUNG_WITH[voice.manifest.denoiser.prediction] | options
         with tempfile.TemporaryDirectory() as folder:
             target = Path(folder, "clip.wav")
 
             def convert(clip: Clip) -> Sound:
-                asked = Options(speaker=clip.speaker, key=clip.key, **options)  # type: ignore[arg-type]
+                asked = Options(speaker=clip.speaker, key=clip.key, **options)
                 Converter(voice, asked).convert(self._paths[clip.name, clip.speaker], target)
                 return Sound.read(target)
 
