@@ -67,7 +67,14 @@ class Panel:
                 Converter(voice, asked).convert(self._paths[clip.name, clip.speaker], target)
                 return Sound.read(target)
 
-            verdict = self._judge.verdict(convert)
+            return self._judged(convert)
+
+    def unconverted(self) -> dict[str, Figures]:
+        """The same of the recordings as they are: who they resemble of themselves."""
+        return self._judged(lambda clip: clip.sound)
+
+    def _judged(self, convert: Callable[[Clip], Sound]) -> dict[str, Figures]:
+        verdict = self._judge.verdict(convert)
         of = {name: Verdict.of([row for row in verdict.rows if row.speaker == name]) for name in self.targets}
         return {name: _figures(one) for name, one in {"all": verdict, **of}.items()}
 

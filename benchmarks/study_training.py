@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from moksori.benchmarks import study
 from moksori.benchmarks.panel import HEAD, Panel, cells, takes_panel
+from moksori.runtime.backends import cpu
 from moksori.runtime.command import Command
 from moksori.runtime.files import read_json, write_json
 from moksori.train import config as configs
@@ -153,7 +154,8 @@ def main(
         path = work / f"{name}.json"
         if not path.exists():
             click.echo(f"  {name}", err=True)
-            write_json(path, {"name": name, "steps": steps, **trained(VARIANTS[name], usual, data_dir, jury)})
+            made = trained(VARIANTS[name], usual, data_dir, jury)
+            write_json(path, {"name": name, "steps": steps, "processor": cpu().label, **made})
     rows = [read_json(work / f"{name}.json") for name in VARIANTS if (work / f"{name}.json").exists()]
     results = {"targets": list(jury.targets), "clips": jury.clips, "rows": rows}
     study.finish("training", results, draw(results), table(results), root)

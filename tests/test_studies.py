@@ -31,6 +31,7 @@ from moksori.benchmarks import (  # noqa: E402
     study_f0,
     study_guidance,
     study_lookahead,
+    study_reflow,
     study_steps,
     study_teacher,
     study_training,
@@ -52,6 +53,7 @@ STUDIES: dict[str, Any] = {
     "lookahead": study_lookahead,
     "teacher": study_teacher,
     "training": study_training,
+    "reflow": study_reflow,
 }
 TinyVoice = Callable[..., Path]
 

@@ -12,14 +12,17 @@ from click.testing import CliRunner
 
 for package in ("resemblyzer", "parselmouth", "matplotlib"):
     pytest.importorskip(package)
-from moksori.benchmarks import study_lookahead, study_training, training, training_time  # noqa: E402
+from training import svc_train, written  # noqa: E402
+
+from moksori.benchmarks import study_lookahead, study_reflow, study_training, training, training_time  # noqa: E402
 from moksori.benchmarks.panel import Panel  # noqa: E402
 from moksori.runtime import audio  # noqa: E402
 from moksori.runtime.errors import OptionError  # noqa: E402
 from moksori.runtime.files import read_json  # noqa: E402
-from moksori.train import denoiser  # noqa: E402
+from moksori.train import dataset, denoiser  # noqa: E402
 from moksori.train.dataset import PreparedData  # noqa: E402
 from moksori.train.denoiser import DenoiserConfig  # noqa: E402
+from moksori.train.reflow import ReflowConfig  # noqa: E402
 
 SONG = Path(__file__).parent / "data" / "vocadito_10.flac"
 TINY = {"batch": 2, "frames": 24, "network": {"channels": 16, "hidden": 24, "layers": 1, "kernel": 3}}
@@ -101,6 +104,72 @@ def test_students_of_several_look_aheads(tiny_data: Path, tmp_path: Path, same_t
     assert [row["milliseconds"] for row in rows] == pytest.approx([7.5, 47.5])
     assert all(row["clean_l1"] > 0 and row["altered_l1"] > 0 for row in rows)
     assert "| 2 | 48 |" in done.stdout and (tmp_path / "docs" / "figures" / "lookahead.png").is_file()
+
+
+@pytest.fixture(scope="module")
+def flow(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A RUN_DIR with a small denoiser that can be guided."""
+    folder = tmp_path_factory.mktemp("flow")
+    done = svc_train("denoiser", tiny_data, folder, "--config", written(folder / "c.yaml", dropped=0.3), "--steps", 2)
+    assert done.exit_code == 0, done.output
+    return folder
+
+
+def test_ways_to_straighten_are_judged_beside_one_another(
+    tiny_data: Path, place: Path, flow: Path, same_threads: None
+) -> None:
+    (place / "r.yaml").write_text("{frames: 32, targets: {bob: 1.0}, guidance: 1.5}", encoding="utf-8")
+    given = [str(tiny_data), str(flow), str(place / "work"), "--steps", "2", "--batch", "2", "--config",
+             str(place / "r.yaml"), *panel(place), "--root", str(place)]  # fmt: skip
+    asked = ("as the recipe", "a critic, weight 0.03")
+    done = CliRunner().invoke(study_reflow.main, [*given, *(part for name in asked for part in ("--only", name))])
+    assert done.exit_code == 0, done.output
+    record = read_json(place / "benchmarks" / "results" / "study-reflow.json")
+    assert tuple(row["name"] for row in record["rows"]) == ("nothing converted", *asked)
+    assert all(set(row["figures"]) == {"all", "ann", "bob"} for row in record["rows"])
+    assert record["rows"][0]["figures"]["bob"]["source_similarity"] == pytest.approx(1, abs=1e-5)
+    assert all(row["apart"] > 0 for row in record["rows"][1:])
+    assert study_reflow.table(record) in done.stdout and "| a critic, weight 0.03 | bob |" in done.stdout
+    assert (place / "docs" / "figures" / "reflow.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_critic_learns_who_was_recorded_and_the_network_to_hide_it(tiny_data: Path, flow: Path) -> None:
+    config = ReflowConfig(batch=4, frames=64, targets={"bob": 1.0})
+    torch.manual_seed(0)
+    task = study_reflow.Criticised(PreparedData(tiny_data), config, flow, 1.0)
+    batches = task.batches(dataset.Share(), torch.device("cpu"))
+    sides = (task.critic, task.adversary_loss), (task.network, lambda batch: task.losses(batch)["fool"])
+    told = []
+    for part, losses in sides:
+        optimizer = torch.optim.Adam(part.parameters(), 3e-3)
+        for _ in range(30):
+            batch = next(batches)
+            with torch.no_grad():
+                task.losses(batch)  # leaves what was made in the batch
+            loss = losses(batch)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            told.append(loss.item())
+    assert told[29] < 0.7 * told[0] and told[59] < 0.7 * told[30]
+
+
+def test_a_critic_hears_a_fifth_of_a_second_and_cannot_go_by_pitch(tiny_data: Path, flow: Path) -> None:
+    data = PreparedData(tiny_data)
+    critic = study_reflow.SpeakerCritic(data.spec.bins, 3).eval()
+    mel = torch.randn(2, data.spec.bins, 60)
+    other = mel.clone()
+    other[:, :, 40] += 5.0
+    moved = (critic(mel) != critic(other)).any(-1).any(0).nonzero()[:, 0]
+    assert critic(mel).shape == (2, 60, 3) and (moved.min(), moved.max()) == (31, 49)
+    assert 19 / data.spec.frame_rate < 0.2
+    config = ReflowConfig(batch=32, frames=32, targets={"bob": 1.0})
+    one, two = (
+        next(task.batches(dataset.Share(), torch.device("cpu")))["f0"]
+        for task in (study_reflow.ReflowTask(data, config, flow), study_reflow.Criticised(data, config, flow, 0.1))
+    )
+    semitones = 12 * torch.log2(two / one)
+    assert 2.0 < semitones.max() < 3.001 and -3.001 < semitones.min() < -2.0
 
 
 def test_minutes_go_on_where_they_ended(tiny_data: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
