@@ -42,9 +42,13 @@ def main(voice_name: str, speech: tuple[Path, ...], sung: tuple[Path, ...], outp
     path = record.RESULTS / f"quality-{voice.name}.json"
     if not path.is_file():
         raise OptionError(f"there is no {path}: run moksori.benchmarks.quality first")
-    known = read_json(path)
+    try:
+        known = read_json(path)
+        rows = worst(known["clips"])
+        said = {name: known[name] for name in ("key", "steps", "seed")}
+    except (ValueError, KeyError, TypeError) as error:
+        raise OptionError(f"{path} is no record of moksori.benchmarks.quality ({error!r}): run it again") from None
     places = {one.name: one.path for one in inputs.found(speech, sung)}
-    rows = worst(known["clips"])
     for row in rows:
         if row["clip"] not in places:
             raise OptionError(f"{path} speaks of {row['clip']}, which is not among --inputs and --sung")
@@ -52,8 +56,7 @@ def main(voice_name: str, speech: tuple[Path, ...], sung: tuple[Path, ...], outp
     with tempfile.TemporaryDirectory() as folder:
         for row in rows:
             target = Path(folder, "sung.wav")
-            options = Options(speaker=row["speaker"], key=known["key"], steps=known["steps"], seed=known["seed"])
-            Converter(voice, options).convert(places[row["clip"]], target)
+            Converter(voice, Options(speaker=row["speaker"], **said)).convert(places[row["clip"]], target)
             pairs.append((Sound.read(places[row["clip"]]), Sound.read(target)))
     study.save(draw(rows, pairs, voice), output)
     for row in rows:

@@ -50,6 +50,10 @@ def test_they_are_drawn_and_named(
     given = [str(voice), "--inputs", str(SONG), "--sung", str(SONG), "--output", str(tmp_path / "한 장.png")]
     missing = CliRunner().invoke(failures.main, given)
     assert missing.exit_code == 2 and "run moksori.benchmarks.quality first" in missing.output
+    for broken in ("{", "[]", '{"clips": [{}]}'):
+        (tmp_path / "quality-tiny.json").write_text(broken, encoding="utf-8")
+        damaged = CliRunner().invoke(failures.main, given)
+        assert damaged.exit_code == 2 and "is no record of moksori.benchmarks.quality" in damaged.output
     known = {"clips": ROWS, "key": "auto", "steps": 1, "seed": 0}
     (tmp_path / "quality-tiny.json").write_text(json.dumps(known), encoding="utf-8")
     done = CliRunner().invoke(failures.main, given)
