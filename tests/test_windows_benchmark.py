@@ -18,7 +18,8 @@ pytestmark = pytest.mark.skipif(os.name == "nt", reason="runs on Linux")
 def resolver(folder: Path, script: str) -> Path:
     """A stand-in for uv."""
     path = folder / "uv"
-    path.write_text(f"#!{sys.executable}\nimport sys\n{script}\n", encoding="utf-8")
+    (folder / "uv.py").write_text(f"import sys\n{script}\n", encoding="utf-8")
+    path.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$0.py" "$@"\n', encoding="utf-8")  # its path may have spaces
     path.chmod(0o755)
     return path
 
