@@ -48,6 +48,8 @@ def main(voice_name: str, speech: tuple[Path, ...], sung: tuple[Path, ...], outp
         said = {name: known[name] for name in ("key", "steps", "seed")}
     except (ValueError, KeyError, TypeError) as error:
         raise OptionError(f"{path} is no record of moksori.benchmarks.quality ({error!r}): run it again") from None
+    if not rows:
+        raise OptionError(f"no words were judged in {path}: run moksori.benchmarks.quality with --recogniser")
     places = {one.name: one.path for one in inputs.found(speech, sung)}
     for row in rows:
         if row["clip"] not in places:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -84,7 +83,7 @@ class Criticised(ReflowTask):
 
     The network learns to be told as the speaker it sings as: the domain classifier of StarGAN-VC (Kameoka et al. 2018,
     arXiv:1806.02169), which here learns from what is made as well. One step is to end at the flow's mel but for what
-    fools the critic, and the way is to be straight to where that step ends.
+    fools the critic, and the way is to be straight to where that step ends. f0 is moved at random.
     """
 
     ranking = None
@@ -173,11 +172,9 @@ def straightened(
     else:
         task = ReflowTask(data, config, run_dir)
     with tempfile.TemporaryDirectory() as folder:
-        if (run_dir / "vocoder").exists():
-            shutil.copytree(run_dir / "vocoder", Path(folder, "vocoder"))
         state = loop.train(task, config.loop, Path(folder, "reflow"), Console(stderr=True))
-        singer = Singer(data, task.config, Path(folder))
-        figures = panel.figures(singer.voice(state.averaged, singer.vocoder()), steps=STEPS)
+    singer = Singer(data, task.config, run_dir)
+    figures = panel.figures(singer.voice(state.averaged, singer.vocoder()), steps=STEPS)
     return {"apart": state.metrics["validation/mel"], "figures": figures}
 
 
