@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -166,22 +166,23 @@ def accuracy(
 ) -> list[dict[str, Any]]:
     """PitchErrors of each tracker and refinement in each condition and in all of them, with octave errors by clip."""
     kept = {name: Kept(session) for name, session in sessions.items()}
-    trackers: dict[str, tuple[Callable[[Array], Track], float]] = {}
+    trackers: dict[str, tuple[Callable[[Array], Track], Options]] = {}
     for name, graph in NAMES.items():
         for label, changes in CHANGES.items():
             if graph in kept and not (graph == "swift" and CREPE_ONLY & set(changes)):
-                threshold = pitch.TRACKERS[KINDS[graph]].options.threshold
-                tracker = _tracker(kept[graph], Variant(graph, Options(threshold=threshold, **changes)))
-                trackers[f"{name}, {label}"] = tracker.track, threshold
+                usual = pitch.TRACKERS[KINDS[graph]].options
+                options = replace(usual, **{"decoder": Options.decoder, **changes})
+                tracker = _tracker(kept[graph], Variant(graph, options))
+                trackers[f"{name}, {label}"] = tracker.track, options
     if peers:
-        trackers[PEER] = Published(1, kept["crepe"]).track, 0.5
+        trackers[PEER] = Published(1, kept["crepe"]).track, Options()
     found: dict[str, dict[str, list[Differences]]] = {name: {} for name in trackers}
     for condition, alter in CONDITIONS.items():
         for number, clip in enumerate(clips):
             said(f"{condition}: {clip.name} ({number + 1} of {len(clips)})")
             altered = alter(clip)
-            for name, (track, threshold) in trackers.items():
-                found[name].setdefault(condition, []).append(differences(altered, track(altered.audio), threshold))
+            for name, (track, options) in trackers.items():
+                found[name].setdefault(condition, []).append(differences(altered, track(altered.audio), options))
             for session in kept.values():
                 session.rows.clear()
     rows = []
@@ -207,8 +208,8 @@ class Differences:
     missed: NDArray[np.bool_]
 
 
-def differences(clip: Clip, track: Track, threshold: float) -> Differences:
-    f0, voiced = pitch.at_times(track, clip.times, threshold)
+def differences(clip: Clip, track: Track, options: pitch.Options) -> Differences:
+    f0, voiced = pitch.at_times(track, clip.times, options)
     cents = np.abs(1200 * np.log2(f0 / clip.f0))
     missed = ~voiced | (cents > OFF_PITCH)
     return Differences(cents[voiced & clip.voiced], voiced != clip.voiced, missed[clip.voiced])

@@ -61,7 +61,7 @@ def main(
     other = pitch.Tracker(voice.pitch, facts.kind, facts.fmin, facts.fmax, facts.options).track(song)
     results = {
         "clip": clip.name, "start": start, "seconds": seconds, "tracker": NAMES[tracker],
-        "apart_cents": apart(salience, threshold, other, facts.threshold),
+        "apart_cents": apart(salience, threshold, other, facts.options),
         "products": {name: products(capacity) for name, capacity in CAPACITIES.items()},
         "speed": {row["tracker"]: row for row in read_json(root / record.RESULTS / "pitch.json")["speed"]},
         "speed_seconds": read_json(root / record.RESULTS / "pitch.json")["seconds"],
@@ -80,11 +80,11 @@ def products(capacity: Capacity) -> list[int]:
     return [*found, positions * inputs * crepe.BINS]
 
 
-def apart(salience: Array, from_there: float, other: Track, from_here: float) -> float:
+def apart(salience: Array, from_there: float, other: Track, heard: pitch.Options) -> float:
     """Median distance in cents of the two trackers, where both are as sure as their thresholds ask."""
     bins = crepe.viterbi(crepe.within(salience, FMIN, FMAX))
     sure = np.take_along_axis(salience, bins[:, None], 1)[:, 0] >= from_there
-    f0, voiced = pitch.at_times(other, np.arange(len(salience)) * HOP, from_here)
+    f0, voiced = pitch.at_times(other, np.arange(len(salience)) * HOP, heard)
     both = sure & voiced
     cents = np.abs(1200 * np.log2(f0 / crepe.frequencies(salience, bins)))[both]
     return float(np.median(cents)) if len(cents) else np.nan

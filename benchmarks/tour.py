@@ -159,7 +159,7 @@ def edited(voice: Voice, folder: Path) -> dict[str, float]:
     curve.write(asked, track.times, bent, track.confidence > 0)
     _svc_run(SONG, "-o", folder / "b.wav", "--f0", asked, "--device", "cpu")
     times, sung, voiced = _heard(folder / "b.wav", _tracker(voice))
-    wanted, known = pitch.at_times(curve.read(asked), times, 0.5)
+    wanted, known = pitch.at_times(curve.read(asked), times, pitch.Options())
     cents = 1200 * np.abs(np.log2(sung / wanted))[voiced & known]
     assert np.median(cents) <= WITHIN["curve_cents"], float(np.median(cents))
     return {"median_cents": float(np.median(cents)), "within_50_cents": float(np.mean(cents < 50))}

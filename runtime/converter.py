@@ -188,7 +188,7 @@ class Converter(Performer):
         if given is None:
             return self.tracker.at(heard, mel.frame_times(frames, spec))
         times = mel.frame_times(frames, spec) + first * spec.hop / spec.sample_rate
-        return pitch.at_times(given, times, self.tracker.options.threshold)
+        return pitch.at_times(given, times, self.tracker.options)
 
     @property
     def _margins(self) -> Margins:

@@ -68,10 +68,13 @@ class PitchSpec:
     median: int = pitch.Options.median  # frames
     mean: int = pitch.Options.mean  # frames
     octave_guard: bool = pitch.Options.octave_guard
+    faint: float = pitch.Options.faint  # confidence from which f0 is believed where a frame is not voiced
 
     @property
     def options(self) -> pitch.Options:
-        return pitch.Options(self.hop, self.decoder, self.median, self.mean, self.octave_guard, self.threshold)
+        return pitch.Options(
+            self.hop, self.decoder, self.median, self.mean, self.octave_guard, self.threshold, self.faint
+        )
 
 
 @dataclass(frozen=True)
@@ -128,7 +131,7 @@ def read(text: bytes, file: str = FILE) -> Manifest:
             f"{file} is of format {version} and this Moksori reads up to {FORMAT_VERSION}; "
             "upgrade with: pip install --upgrade moksori"
         )
-    for part, key, usual in (("units", "lookahead", FAR), ("denoiser", "guidance", 1.0)):
+    for part, key, usual in (("units", "lookahead", FAR), ("denoiser", "guidance", 1.0), ("pitch", "faint", 1.0)):
         if isinstance(value, dict) and isinstance(value.get(part), dict):
             value[part].setdefault(key, usual)  # voices of the first release do not tell it
     manifest = strict.build(Manifest, value, file, RULES)
@@ -191,6 +194,7 @@ RULES: strict.Rules = {
         "fmin": _FREQUENCY,
         "fmax": _FREQUENCY,
         "threshold": Range(0, 1),
+        "faint": Range(0, 1),
         "hop": Range(0.001, 0.1),
         "decoder": OneOf(tuple(crepe.DECODERS)),
         "median": Range(1, 99),

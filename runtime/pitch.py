@@ -29,7 +29,8 @@ class Options:
 
     ``hop`` (seconds) is CREPE's; SwiftF0 has its own, 16 ms. ``decoder`` is for graphs that leave the choice to us.
     ``median`` and ``mean`` are frames, odd; 1 leaves a track as it is. Frames whose confidence is under ``threshold``
-    are left out of the smoothing and of the octave guard, and are best taken for unvoiced.
+    are left out of the smoothing and of the octave guard, and are best taken for unvoiced. The f0 of those from
+    ``faint`` on is believed nevertheless: at the edges of voicing it is nearer than a line to the next voiced frame.
     """
 
     hop: float = 0.010
@@ -38,6 +39,7 @@ class Options:
     mean: int = 1
     octave_guard: bool = False
     threshold: float = 0.5
+    faint: float = 1.0  # no less than threshold: only what is voiced is believed
 
     @property
     def problem(self) -> str:
@@ -48,6 +50,8 @@ class Options:
             return f"median {self.median} and mean {self.mean} must be odd numbers of frames"
         if not 0 < self.threshold < 1:
             return f"a threshold of {self.threshold:g} is not possible: give a number between 0 and 1"
+        if not 0 < self.faint <= 1:
+            return f"faint is {self.faint:g}, and must be over 0 and at most 1"
         samples = self.hop * RATE
         if samples < 0.5 or abs(round(samples) - samples) > 1e-6:
             milliseconds = f"{1000 * self.hop:g} ms"
@@ -101,7 +105,7 @@ class Tracker:
 
     def at(self, audio: Array, times: NDArray[np.floating]) -> tuple[Array, NDArray[np.bool_]]:
         """f0 [T] in Hz and voiced [T] of ``audio`` [n] at ``times`` [T]: what training and conversion both hear."""
-        return at_times(self.track(audio), times, self.options.threshold)
+        return at_times(self.track(audio), times, self.options)
 
 
 def _swift(session: Session, audio: Array, fmin: float, fmax: float, options: Options) -> Track:
@@ -153,7 +157,7 @@ TRACKERS: dict[str, Kind] = {
             {"scores": Tensor((1, "F", swift.BINS)), "confidence": Tensor((1, "F"))},
         ),
         _swift_scores,
-        Options(decoder="viterbi"),
+        Options(decoder="viterbi", faint=0.2),
     ),
     "crepe": Kind(
         Interface({"frames": Tensor(("F", crepe.WINDOW))}, {"salience": Tensor(("F", crepe.BINS))}),
@@ -179,20 +183,21 @@ def refined(track: Track, options: Options) -> Track:
     return Track(track.times, np.where(changed, 2**refined_f0, track.f0).astype(np.float32), track.confidence)
 
 
-def at_times(track: Track, times: NDArray[np.floating], threshold: float) -> tuple[Array, NDArray[np.bool_]]:
+def at_times(track: Track, times: NDArray[np.floating], options: Options) -> tuple[Array, NDArray[np.bool_]]:
     """Carry a track to other times.
 
-    f0 is interpolated linearly in log-frequency between voiced frames, through unvoiced stretches too, so that it is
-    positive everywhere; with nothing voiced it is 0 nowhere but a constant 220 Hz.
+    f0 is interpolated linearly in log-frequency between frames that are believed, through all others too, so that it
+    is positive everywhere; with none believed it is 0 nowhere but a constant 220 Hz.
 
     Returns:
         f0 [T] in Hz, voiced [T].
     """
-    voiced = track.confidence >= threshold
+    voiced = track.confidence >= options.threshold
+    believed = voiced | (track.confidence >= options.faint)
     nearest = np.clip(np.searchsorted((track.times[1:] + track.times[:-1]) / 2, times), 0, len(track.times) - 1)
-    if not voiced.any():
+    if not believed.any():
         return np.full(len(times), 220, np.float32), np.zeros(len(times), bool)
-    log_f0 = np.interp(times, track.times[voiced], np.log(track.f0[voiced]))
+    log_f0 = np.interp(times, track.times[believed], np.log(track.f0[believed]))
     return np.exp(log_f0).astype(np.float32), voiced[nearest]
 
 

@@ -116,8 +116,7 @@ class Ear:
         at = heard.times + begin / pitch.RATE
         clear = (at <= self.narrow.end / pitch.RATE - BLIND_SECONDS) | (np.arange(len(at)) == 0)
         track = Track(at[clear], heard.f0[clear], heard.confidence[clear])
-        threshold = tracker.options.threshold
-        _, voiced = pitch.at_times(track, times, threshold)
+        _, voiced = pitch.at_times(track, times, tracker.options)
         before = (start - 0.5) * second
         later = track.times > before
         went = Track(
@@ -125,7 +124,7 @@ class Ear:
             np.concatenate([[self.last], track.f0[later]]).astype(np.float32),
             np.concatenate([[1], track.confidence[later]]).astype(np.float32),
         )
-        f0, _ = pitch.at_times(went, times, threshold)
+        f0, _ = pitch.at_times(went, times, tracker.options)
         return f0, voiced
 
     def _units(self, performer: Performer, first: int, end: int) -> tuple[Array, NDArray[np.int64]]:

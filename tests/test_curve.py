@@ -47,7 +47,7 @@ def test_what_people_write_is_read(tmp_path: Path, text: str) -> None:
 
 def test_few_points_are_glides(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("0,220\n2,440\n", encoding="utf-8")
-    f0, voiced = pitch.at_times(curve.read(tmp_path / "a.csv"), np.array([0.0, 1.0, 2.0, 9.0]), 0.5)
+    f0, voiced = pitch.at_times(curve.read(tmp_path / "a.csv"), np.array([0.0, 1.0, 2.0, 9.0]), pitch.Options())
     np.testing.assert_allclose(f0, [220, 220 * 2**0.5, 440, 440], rtol=1e-6)
     assert voiced.all()
 

@@ -8,7 +8,7 @@ import pytest
 
 from moksori.export.pitch import export_swift
 from moksori.runtime import pitch
-from moksori.runtime.pitch import Track, Tracker
+from moksori.runtime.pitch import Options, Track, Tracker
 
 RATE = 16_000
 
@@ -63,24 +63,36 @@ def track(voiced: list[bool]) -> Track:
 
 def test_f0_is_interpolated_by_interval() -> None:
     """Half-way between 100 and 200 Hz lies 141.4; an unvoiced frame is bridged; the ends are held."""
-    f0, voiced = pitch.at_times(track([True, True, False, True, True]), np.array([-1, 0, 0.05, 0.2, 0.35, 9]), 0.5)
+    times = np.array([-1, 0, 0.05, 0.2, 0.35, 9])
+    f0, voiced = pitch.at_times(track([True, True, False, True, True]), times, Options())
     np.testing.assert_allclose(f0, [100, 100, 100 * 2**0.5, 200 * 2**0.5, 400 * 2**0.5, 800], rtol=1e-5)
     assert voiced.tolist() == [True, True, True, False, True, True]
 
 
 def test_voicing_is_the_nearest_frames() -> None:
-    _, voiced = pitch.at_times(track([False, True, False, True, False]), np.array([0.04, 0.06, 0.14, 0.16, 0.26]), 0.5)
+    times = np.array([0.04, 0.06, 0.14, 0.16, 0.26])
+    _, voiced = pitch.at_times(track([False, True, False, True, False]), times, Options())
     assert voiced.tolist() == [False, True, True, False, True]
 
 
+def test_a_faint_frame_has_its_own_f0_and_stays_unvoiced() -> None:
+    """Confidence 0.2 is less than voiced; 100 and 800 Hz lie beside 200, instead of being held from it."""
+    given, times = track([False, True, False, False, False]), np.array([0, 0.1, 0.2, 0.4])
+    f0, voiced = pitch.at_times(given, times, Options(faint=0.2))
+    np.testing.assert_allclose(f0, [100, 200, 7, 800], rtol=1e-5)
+    assert voiced.tolist() == [False, True, False, False]
+    for nowhere in (0.3, 0.9, 1.0):  # no frame between faint and voiced; more than voiced changes nothing
+        np.testing.assert_allclose(pitch.at_times(given, times, Options(faint=nowhere))[0], 200, rtol=1e-5)
+
+
 def test_with_nothing_voiced_f0_is_still_positive() -> None:
-    f0, voiced = pitch.at_times(track([False] * 5), np.linspace(0, 1, 7), 0.5)
+    f0, voiced = pitch.at_times(track([False] * 5), np.linspace(0, 1, 7), Options())
     assert f0.tolist() == [220] * 7
     assert not voiced.any()
 
 
 def test_the_threshold_belongs_to_what_is_voiced() -> None:
-    _, voiced = pitch.at_times(track([True] * 5), np.array([0.0]), float(np.float32(0.8)))
+    _, voiced = pitch.at_times(track([True] * 5), np.array([0.0]), Options(threshold=float(np.float32(0.8))))
     assert voiced.tolist() == [True]
 
 

@@ -20,7 +20,7 @@ from moksori.benchmarks import harmonics, published, singing  # noqa: E402
 from moksori.benchmarks import pitch as benchmark  # noqa: E402
 from moksori.export.pitch import load_crepe  # noqa: E402
 from moksori.runtime import audio  # noqa: E402
-from moksori.runtime.pitch import Track  # noqa: E402
+from moksori.runtime.pitch import Options, Track  # noqa: E402
 from moksori.train import measures  # noqa: E402
 
 RATE = 16_000
@@ -107,12 +107,12 @@ def test_errors_by_hand() -> None:
     cents = np.full(points, 4.0)
     cents[:10], cents[10:30] = 1200, -60
     track = Track(clip.times, (200 * 2 ** (cents / 1200)).astype(np.float32), np.ones(points, np.float32))
-    found = benchmark.differences(clip, track, 0.5)
+    found = benchmark.differences(clip, track, Options())
     errors = benchmark.errors([found])
     assert errors.cents == pytest.approx(4, abs=0.01)
     assert (errors.off_pitch, errors.octave, errors.voicing) == (0.3, 0.1, 0.2)
     assert found.missed.mean() == 0.3
-    nothing = benchmark.differences(clip, Track(clip.times, track.f0, np.zeros(points, np.float32)), 0.5)
+    nothing = benchmark.differences(clip, Track(clip.times, track.f0, np.zeros(points, np.float32)), Options())
     silent = benchmark.errors([nothing])
     assert np.isnan(silent.cents) and silent.voicing == 0.8 and nothing.missed.all()
     assert benchmark.errors([found, found, nothing]).octave == 0.1

@@ -59,7 +59,8 @@ def test_a_vibrato_stays_smooth() -> None:
     def sine(at: NDArray[np.float64]) -> NDArray[np.float64]:
         return 440 * 2 ** (0.05 * np.sin(2 * np.pi * 5.5 * at))
 
-    f0, voiced = pitch.at_times(heard(sine(times)), frames, 0.5)
-    asked, _ = pitch.at_times(pitch.Track(times, sine(times).astype(np.float32), np.ones(250, np.float32)), frames, 0.5)
+    f0, voiced = pitch.at_times(heard(sine(times)), frames, pitch.Options())
+    sung = pitch.Track(times, sine(times).astype(np.float32), np.ones(250, np.float32))
+    asked, _ = pitch.at_times(sung, frames, pitch.Options())
     assert voiced.all() and np.abs(1200 * np.log2(f0 / asked)).max() <= 0.51
     assert np.abs(np.diff(1200 * np.log2(f0)) - np.diff(1200 * np.log2(asked))).max() < 1

@@ -115,7 +115,7 @@ def test_fewer_octaves_are_wrong_and_leaps_are_kept(
 
     def octave_errors(options: Options | None) -> float:
         tracker = Tracker(session, "swift_scores", 50, 1_600, options)
-        return benchmark.errors([benchmark.differences(clip, tracker.track(clip.audio), 0.5)]).octave
+        return benchmark.errors([benchmark.differences(clip, tracker.track(clip.audio), tracker.options)]).octave
 
     assert (octave_errors(Options()) > 0.1) == plain_errs
     assert octave_errors(None) < 0.03

@@ -67,6 +67,7 @@ def _defaults(option: str) -> str:
     "--pitch", "tracker", metavar="NAME|GRAPH", default="swift", show_default=True, help="swift, crepe, crepe-tiny."
 )
 @click.option("--threshold", type=float, help=f"Confidence from which it is voiced.  {_defaults('threshold')}")
+@click.option("--faint", type=float, help=f"Confidence from which f0 is believed at all.  {_defaults('faint')}")
 @click.option("--median", type=int, help=f"Frames of the median over f0, odd.  {_defaults('median')}")
 @click.option("--mean", type=int, help=f"Frames of the mean over f0, odd.  {_defaults('mean')}")
 @click.option("--decoder", type=click.Choice(list(crepe.DECODERS)), help=f"Of a frame's bins.  {_defaults('decoder')}")
@@ -105,6 +106,7 @@ def main(
     content: str | None,
     tracker: str,
     threshold: float | None,
+    faint: float | None,
     median: int | None,
     mean: int | None,
     decoder: str | None,
@@ -134,7 +136,7 @@ def main(
     if graphs.content.longest is not None and graphs.content.longest < 1.4 * maximum:
         longest = graphs.content.longest / 1.4  # altered audio is slower by as much
         raise OptionError(f"--max {maximum:g} is too long for {graphs.content.path}: it hears {longest:.0f} s at once")
-    given: dict[str, Any] = {"threshold": threshold, "median": median, "mean": mean, "decoder": decoder}
+    given: dict[str, Any] = {"threshold": threshold, "faint": faint, "median": median, "mean": mean, "decoder": decoder}
     given = {name: value for name, value in (given | {"octave_guard": octave_guard}).items() if value is not None}
     tracking = replace(pitch.TRACKERS[graphs.pitch.kind].options, **given)
     if tracking.problem:
