@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -104,7 +104,13 @@ def nine_sines(f0: Array, voiced: NDArray[np.bool_], spec: MelSpec) -> Array:
     return samples
 
 
-def shares(harmonic: Array, noise: Array, voiced: NDArray[np.bool_], spec: MelSpec) -> list[dict[str, Any]]:
+def shares(
+    harmonic: Array,
+    noise: Array,
+    voiced: NDArray[np.bool_],
+    spec: MelSpec,
+    bands: Sequence[tuple[int, int]] = BANDS_HZ,
+) -> list[dict[str, Any]]:
     """For each band, how much of the power is noise while the voice sings, and while it does not (None: never)."""
     pad = (spec.n_fft - spec.hop) // 2
     powers = [
@@ -113,7 +119,7 @@ def shares(harmonic: Array, noise: Array, voiced: NDArray[np.bool_], spec: MelSp
     ]
     hertz = np.fft.rfftfreq(spec.n_fft, 1 / spec.sample_rate)
     rows = []
-    for low, high in BANDS_HZ:
+    for low, high in bands:
         inside = (hertz >= low) & (hertz < high)
         row: dict[str, Any] = {"band": (low, high)}
         for name, when in (("voiced", voiced), ("unvoiced", ~voiced)):

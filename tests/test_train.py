@@ -15,7 +15,6 @@ from rich.console import Console
 from safetensors.torch import load_file
 from torch import Tensor
 
-from moksori.models.discriminator import SpectrogramDiscriminator
 from moksori.runtime.errors import MoksoriError
 from moksori.runtime.files import read_json
 from moksori.train import checkpoint, prepare
@@ -136,9 +135,9 @@ def test_every_role_trains_and_goes_on(role: str, data: Path, tmp_path: Path) ->
             assert (run / "graphs" / name).read_bytes() == (data / name).read_bytes()
 
 
-def test_the_vocoders_adversary_trains_too(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("moksori.train.vocoder.SpectrogramDiscriminator", lambda: SpectrogramDiscriminator(4))
-    (tmp_path / "tiny.yaml").write_text(TINY["vocoder"] + "adversarial: true\n", encoding="utf-8")
+def test_the_vocoders_adversary_trains_too(data: Path, tmp_path: Path) -> None:
+    given = TINY["vocoder"] + "adversarial: true\nadversary_channels: 4\n"
+    (tmp_path / "tiny.yaml").write_text(given, encoding="utf-8")
     for steps in (1, 2):
         result = svc_train("vocoder", data, tmp_path / "run", "--config", tmp_path / "tiny.yaml", "--steps", steps)
         assert result.exit_code == 0, result.output

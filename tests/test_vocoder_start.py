@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
-import soundfile
 import torch
 import yaml
 from click.testing import CliRunner, Result
 from onnx import helper, numpy_helper
 from safetensors.torch import load_file
+from training import data_of, tones
 
 from moksori.models.nsf_hifigan import NsfHifiGan
 from moksori.runtime import devices, mel, voice
@@ -38,30 +38,9 @@ PUBLISHED = {
 NETWORK = {"channels": 16, "resblock_kernels": [3], "resblock_dilations": [[1, 3]]}
 
 
-def data_of(folder: Path, spec: MelSpec) -> Path:
-    """A DATA_DIR with two slices of two seconds of a tone, as svc-prepare writes it."""
-    slices = [{"id": str(number), "speaker": "ann", "seconds": 2.0} for number in range(2)]
-    frames = spec.frames(2 * spec.sample_rate)
-    for number, one in enumerate(slices):
-        time = np.arange(2 * spec.sample_rate) / spec.sample_rate
-        tone = sum(np.sin(2 * np.pi * (220 + 55 * number) * k * time) / k for k in range(1, 6))
-        (folder / "audio" / "ann").mkdir(parents=True, exist_ok=True)
-        (folder / "features" / "ann").mkdir(parents=True, exist_ok=True)
-        soundfile.write(folder / "audio" / "ann" / f"{one['id']}.flac", 0.2 * tone, spec.sample_rate)
-        f0 = np.full(frames, 220 + 55 * number, np.float32)
-        units = np.zeros((1, frames // 2, 2), np.float16)
-        np.savez(folder / "features" / "ann" / f"{one['id']}.npz", f0=f0, voiced=np.ones(frames, bool), units=units)
-    facts = {
-        "mel": asdict(spec), "units": {"dimension": 2}, "pitch": {}, "content_sha256": "", "pitch_sha256": "",
-        "speakers": [{"name": "ann"}], "statistics": {}, "slices": slices,
-    }  # fmt: skip
-    (folder / "data.json").write_text(json.dumps(facts), encoding="utf-8")
-    return folder
-
-
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return data_of(tmp_path_factory.mktemp("자료"), TINY)
+    return data_of(tmp_path_factory.mktemp("자료"), TINY, tones(TINY))
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +100,7 @@ def test_starting_from_published_weights(data: Path, generator: Path, tmp_path: 
 
 
 def test_what_cannot_be_started_from(data: Path, generator: Path, tmp_path: Path) -> None:
-    other = data_of(tmp_path / "other", replace(TINY, hop=128))
+    other = data_of(tmp_path / "other", replace(TINY, hop=128), tones(TINY))
     cases = [
         ((other, tmp_path / "a", "--from", generator), ("hop 64 (the data: 128)", "prepare the data")),
         ((data, tmp_path / "b", "--from", tmp_path / "nowhere"), ("nowhere",)),
@@ -203,7 +182,8 @@ def test_the_shipped_vocoder_is_fine_tuned(tmp_path: Path) -> None:
     result = svc_train(tmp_path / "data", tmp_path / "run", "--from", "demo", "--config", tuned, "--steps", 24)
     assert result.exit_code == 0, result.output
     folder = tmp_path / "run" / "vocoder"
-    course = [checkpoint.weights(checkpoint.at(folder, step))[1]["metrics"]["validation/mel"] for step in (0, 12, 24)]
+    metrics = [checkpoint.weights(checkpoint.at(folder, step))[1]["metrics"] for step in (0, 12, 24)]
+    course = [one["validation/energy"] for one in metrics]
     assert course[2] < course[1] < course[0] and course[2] < 0.97 * course[0], course
     shipped_state = start.read("demo").state
     begun = checkpoint.weights(checkpoint.at(folder, 0))[0]
@@ -214,7 +194,8 @@ def test_the_shipped_vocoder_is_fine_tuned(tmp_path: Path) -> None:
 def test_a_tuning_that_spoils_leaves_what_it_began_with(
     data: Path, generator: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(VocoderTask, "validate", lambda task, network, writer, step, device: {"validation/mel": step})
+    worse = lambda task, network, writer, step, device: {"validation/energy": step}  # noqa: E731
+    monkeypatch.setattr(VocoderTask, "validate", worse)
     tiny = config(tmp_path / "c.yaml")
     result = svc_train(data, tmp_path / "run", "--from", generator, "--config", tiny, "--steps", 1)
     assert result.exit_code == 0, result.output

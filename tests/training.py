@@ -1,13 +1,20 @@
-"""The tiny networks of the tests of svc-train, and the command itself."""
+"""Tiny networks and data of the tests of svc-train, and the command itself."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import soundfile
 import yaml
 from click.testing import CliRunner, Result
+from numpy.typing import NDArray
 
+from moksori.runtime.mel import MelSpec
 from moksori.train.cli import main
 
 # In single precision wherever they run, so that what is compared is the same to many digits.
@@ -30,6 +37,34 @@ def written(path: Path, **changes: object) -> Path:
 def svc_train(*given: str | Path | int) -> Result:
     """The command on one thread; checkpoints are ranked by loss, since conversions take their time."""
     return CliRunner().invoke(main, [str(one) for one in (*given, "--threads", 1, "--by-loss")])
+
+
+def data_of(folder: Path, spec: MelSpec, sounds: Mapping[float, NDArray[np.float64]]) -> Path:
+    """A DATA_DIR as svc-prepare writes it, of one slice for each of ``sounds`` (f0 in Hz -> samples)."""
+    slices = [
+        {"id": str(number), "speaker": "ann", "seconds": len(sound) / spec.sample_rate}
+        for number, sound in enumerate(sounds.values())
+    ]
+    for part in ("audio", "features"):
+        (folder / part / "ann").mkdir(parents=True)
+    for one, (hertz, sound) in zip(slices, sounds.items(), strict=True):
+        soundfile.write(folder / "audio" / "ann" / f"{one['id']}.flac", sound, spec.sample_rate)
+        frames = spec.frames(len(sound))
+        units = np.zeros((1, frames // 2, 2), np.float16)
+        arrays = {"f0": np.full(frames, hertz, np.float32), "voiced": np.ones(frames, bool), "units": units}
+        np.savez(folder / "features" / "ann" / f"{one['id']}.npz", **arrays)
+    facts = {
+        "mel": asdict(spec), "units": {"dimension": 2}, "pitch": {}, "content_sha256": "", "pitch_sha256": "",
+        "speakers": [{"name": "ann"}], "statistics": {}, "slices": slices,
+    }  # fmt: skip
+    (folder / "data.json").write_text(json.dumps(facts), encoding="utf-8")
+    return folder
+
+
+def tones(spec: MelSpec) -> dict[float, NDArray[np.float64]]:
+    """Two seconds each of two tones with overtones."""
+    time = np.arange(2 * spec.sample_rate) / spec.sample_rate
+    return {hertz: 0.2 * sum(np.sin(2 * np.pi * hertz * k * time) / k for k in range(1, 6)) for hertz in (220, 275)}
 
 
 def refused(result: Result, said: str) -> None:

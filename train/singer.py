@@ -17,12 +17,11 @@ from moksori.runtime import voice as voices
 from moksori.runtime.devices import Session
 from moksori.runtime.errors import OptionError
 from moksori.runtime.manifest import DenoiserSpec, Manifest, PitchSpec, Speaker, UnitSpec, VocoderSpec
-from moksori.train import checkpoint, vocoder
-from moksori.train import config as configs
+from moksori.runtime.mel import MelSpec
+from moksori.train import checkpoint, start, synthesis
 from moksori.train.dataset import PreparedData
 from moksori.train.denoiser import PREVIEW, PREVIEW_STEPS, DenoiserConfig
 from moksori.train.objective import PREDICTIONS, objective
-from moksori.train.vocoder import VocoderConfig
 
 CONTEXT_SECONDS = 1.0  # to either side of a chunk; more than any network here needs to be heard well
 VOCODER_FRAMES = 40  # the same, of the vocoder
@@ -66,9 +65,9 @@ class Singer:
 
     def vocoder(self) -> Vocoder:
         """The best trained in RUN_DIR so far, else the demo voice's where that has the same mel."""
-        folder = self.run_dir / "vocoder"
-        if checkpoint.newest(folder) is not None:
-            return _trained(folder, self.data)
+        trained = checkpoint.chosen(self.run_dir / "vocoder")
+        if trained is not None:
+            return vocoder_at(trained, self.data.spec)
         if voices.read_manifest().mel == self.data.spec:
             demo = Voice.load(device="cpu")
             return Vocoder("demo", demo.manifest.vocoder, demo.vocoder)
@@ -147,18 +146,20 @@ def session(name: str, network: nn.Module) -> Session:
     return Session(name, place, TorchGraph(network))
 
 
-def _trained(folder: Path, data: PreparedData) -> Vocoder:
-    known = configs.read(folder / "data.yaml")
-    off = configs.differences(data.facts["mel"], known["mel"])
-    if off:
-        raise OptionError(f"the vocoder in {folder} does not hear the mel of {data.folder}: {', '.join(off)}")
-    config = configs.load(folder / "config.yaml", VocoderConfig())
-    network = vocoder.build(config)
-    path = checkpoint.chosen(folder)
-    assert path is not None
-    network.load_state_dict(checkpoint.weights(path)[0])
-    kind = "mini_nsf" if config.network.get("mini") else config.architecture
-    return Vocoder(path.name, VocoderSpec(kind, VOCODER_FRAMES, "host"), session("the vocoder", network))
+def vocoder_at(source: str | Path, spec: MelSpec) -> Vocoder:
+    """The vocoder at ``source`` (train/start.py), as torch runs it.
+
+    Raises:
+        MoksoriError: there is none, or it hears another mel than ``spec``.
+    """
+    found = start.read(str(source))
+    differing = start.differences(found.mel, spec)
+    if differing:
+        raise OptionError(f"the vocoder of {source} hears mel with {differing}")
+    network = synthesis.architecture(found.architecture).network(found.network)
+    network.load_state_dict(found.state)
+    kind = "mini_nsf" if getattr(found.network, "mini", False) else found.architecture
+    return Vocoder(Path(source).name, VocoderSpec(kind, VOCODER_FRAMES, "host"), session("the vocoder", network))
 
 
 def _speaker(known: Mapping[str, Any]) -> Speaker:

@@ -23,6 +23,8 @@ from moksori.train.loop import LoopConfig
 from moksori.train.precision import full
 
 RESOLUTIONS = ((256, 80), (640, 200), (2048, 512))  # FFT size and hop in samples
+AGAIN = "again_"  # before the names of a second take's inputs
+FAR = 1 << 30  # from the seeds of the first takes to those of the second
 EDGE = 2  # frames at each end of a crop that lack a neighbour to overlap with
 
 
@@ -35,9 +37,37 @@ class VocoderConfig:
     batch: int = 8
     frames: int = 64
     mel_weight: float = 1.5
+    energy: bool = True  # teach how random a sound is, by two takes of it; a step takes twice as long
     adversarial: bool = False  # worth it on a GPU; on a CPU it costs nine tenths of the speed
     adversarial_weight: float = 0.1
+    adversary_channels: int = 32
     speaker_weights: dict[str, float] = field(default_factory=dict)  # multiplies a speaker's share of the crops
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What sounds [B, n] are compared by: magnitudes [B, K, T] at RESOLUTIONS and log mel [B, M, T]."""
+
+    magnitudes: list[Tensor]
+    log_mel: Tensor
+
+
+def spectral_distance(one: Seen, other: Seen, whole: Seen) -> Tensor:
+    """Multi-resolution spectral convergence and log-magnitude distance (Yamamoto et al. 2020, eq. 4 to 6).
+
+    Convergence is relative to the norm of ``whole``.
+    """
+    total = one.log_mel.new_zeros(())
+    for ours, theirs, all_of_it in zip(one.magnitudes, other.magnitudes, whole.magnitudes, strict=True):
+        total = total + (theirs - ours).norm() / all_of_it.norm() + (theirs.log() - ours.log()).abs().mean()
+    return total / len(RESOLUTIONS)
+
+
+def mel_distance(one: Seen, other: Seen, whole: Seen) -> Tensor:
+    return (one.log_mel - other.log_mel).abs().mean()
+
+
+DISTANCES = {"spectral": spectral_distance, "mel": mel_distance}
 
 
 class VocoderTask:
@@ -54,9 +84,11 @@ class VocoderTask:
         self.architecture = synthesis.architecture(config.architecture)
         self.shape = synthesis.resolved(config.architecture, config.network, data.spec)
         self.network: nn.Module = self.architecture.network(self.shape)
-        self.adversary: nn.Module | None = SpectrogramDiscriminator() if config.adversarial else None
+        judge = SpectrogramDiscriminator(config.adversary_channels) if config.adversarial else None
+        self.adversary: nn.Module | None = judge
         # what an adversary teaches costs mel distance and is heard, so there the newest is the best
-        self.ranking: Ranking | None = None if config.adversarial else Ranking("validation/mel")
+        measure = "validation/energy" if config.energy else "validation/mel"
+        self.ranking: Ranking | None = None if config.adversarial else Ranking(measure)
         self._filters = torch.from_numpy(mel.filterbank(data.spec))
 
     def batches(self, share: Share, device: torch.device) -> Generator[dict[str, Tensor]]:
@@ -68,11 +100,9 @@ class VocoderTask:
         return dataset.tensors(stream, device)
 
     def losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        audio = self._synthesise(self.network, batch)
-        wanted = batch["audio"][:, EDGE * self.spec.hop : -EDGE * self.spec.hop]
-        audio = audio[:, EDGE * self.spec.hop : -EDGE * self.spec.hop]
-        losses = {"spectral": spectral_loss(audio, wanted), "mel": self._mel_distance(audio, wanted)}
-        losses["loss"] = losses["spectral"] + self.config.mel_weight * losses["mel"]
+        wanted = self._inside(batch["audio"])
+        takes = [self._inside(self._synthesise(self.network, inputs)) for inputs in self._takes(batch)]
+        losses, audio = self._distances(takes, wanted), takes[0]
         if self.adversary is not None:
             batch["generated"] = audio.detach()
             with torch.no_grad():
@@ -87,24 +117,27 @@ class VocoderTask:
     def adversary_loss(self, batch: dict[str, Tensor]) -> Tensor:
         """Least squares (Mao et al. 2017) between the recording and what the vocoder just made."""
         assert self.adversary is not None
-        wanted = batch["audio"][:, EDGE * self.spec.hop : -EDGE * self.spec.hop]
+        wanted = self._inside(batch["audio"])
         real, fake = self.adversary(wanted), self.adversary(batch["generated"])
         terms = [(r[-1] - 1).square().mean() + f[-1].square().mean() for r, f in zip(real, fake, strict=True)]
         return torch.stack(terms).mean()
 
     @torch.no_grad()
     def validate(self, network: nn.Module, writer: SummaryWriter, step: int, device: torch.device) -> dict[str, float]:
-        """Mean log-mel distance of copy-synthesis on held-out slices."""
+        """Mean log-mel distance of copy-synthesis on held-out slices, and their energy distance if it is learned."""
         network.eval()
-        distances = []
+        distances, energies = [], []
         for number, piece in enumerate(self.data.examples):
             crop = self.data.crop(piece, 0, min(piece.frames, 300), variant=0)
             batch = {k: torch.from_numpy(v).to(device) for k, v in self._collate([crop], number).items()}
-            audio = self._synthesise(network, batch)
-            distances.append(float(self._mel_distance(audio, batch["audio"])))
+            takes = [self._synthesise(network, inputs) for inputs in self._takes(batch)]
+            losses = self._distances(takes, batch["audio"])
+            distances.append(float(losses["mel"]))
+            energies.append(float(losses["loss"]))
             if number < 3:
-                writer.add_audio(f"copy/{piece.id}", audio[0].cpu(), step, self.spec.sample_rate)
-        return {"validation/mel": float(np.mean(distances))}
+                writer.add_audio(f"copy/{piece.id}", takes[0][0].cpu(), step, self.spec.sample_rate)
+        energy = {"validation/energy": float(np.mean(energies))} if self.config.energy else {}
+        return {"validation/mel": float(np.mean(distances)), **energy}
 
     def begin(self) -> None:
         """Take the weights of ``start_from``, if any; for the first step of a run."""
@@ -112,22 +145,55 @@ class VocoderTask:
             self.network.load_state_dict(start.read(self.config.start_from).state)
             self.begun = True
 
+    def _distances(self, takes: list[Tensor], wanted: Tensor) -> dict[str, Tensor]:
+        """Distances of takes [B, n] from the recording, and from each other.
+
+        The energy distance (Gritsenko et al. 2020, arXiv:2008.01160):
+        E d(take, recording) - E d(take, other take) / 2 is least when takes are spread as the recordings are. The
+        distance alone is least for what lies in the middle of them: in place of noise, something that never changes.
+        """
+        recording, *seen = (self._seen(audio) for audio in (wanted, *takes))
+        losses = {
+            name: torch.stack([distance(one, recording, recording) for one in seen]).mean()
+            for name, distance in DISTANCES.items()
+        }
+        losses["loss"] = self._weighed(losses)
+        if len(takes) > 1:
+            apart = self._weighed({name: distance(*seen, recording) for name, distance in DISTANCES.items()})
+            losses |= {"apart": apart, "loss": losses["loss"] - apart / 2}
+        return losses
+
+    def _weighed(self, distances: dict[str, Tensor]) -> Tensor:
+        return distances["spectral"] + self.config.mel_weight * distances["mel"]
+
+    @full
+    def _seen(self, audio: Tensor) -> Seen:
+        return Seen([magnitude(audio, *size) for size in RESOLUTIONS], self._log_mel(audio))
+
+    def _inside(self, audio: Tensor) -> Tensor:
+        return audio[:, EDGE * self.spec.hop : -EDGE * self.spec.hop]
+
+    def _takes(self, batch: dict[str, Tensor]) -> list[dict[str, Tensor]]:
+        """Inputs of one take, or of two that differ by chance alone."""
+        other = {name.removeprefix(AGAIN): value for name, value in batch.items() if name.startswith(AGAIN)}
+        return [batch, {**batch, **other}] if other else [batch]
+
     def _synthesise(self, network: nn.Module, batch: dict[str, Tensor]) -> Tensor:
         return self.architecture.synthesise(network, batch, self.spec)
 
     def _collate(self, crops: list[Crop], first_index: int) -> dataset.Batch:
         excite = self.architecture.excitation
         sources = [excite(crop, self.spec, first_index + k, self.shape) for k, crop in enumerate(crops)]
+        if self.config.energy:
+            for k, crop in enumerate(crops):
+                others = excite(crop, self.spec, FAR + first_index + k, self.shape)
+                sources[k] |= {AGAIN + name: value for name, value in others.items()}
         return {
             "mel": np.stack([crop.mel for crop in crops]),
             "f0": np.stack([crop.f0[MARGIN:-MARGIN] for crop in crops]),
             "audio": np.stack([crop.audio for crop in crops]),
             **{name: np.stack([one[name] for one in sources]) for name in sources[0]},
         }
-
-    @full
-    def _mel_distance(self, audio: Tensor, wanted: Tensor) -> Tensor:
-        return (self._log_mel(audio) - self._log_mel(wanted)).abs().mean()
 
     def _log_mel(self, audio: Tensor) -> Tensor:
         """runtime/mel.py in torch, for the gradient's sake; a test holds the two together."""
@@ -159,16 +225,6 @@ def build(config: VocoderConfig) -> nn.Module:
 
 def _defaults(config: VocoderConfig) -> Any:
     return synthesis.architecture(config.architecture).config
-
-
-@full
-def spectral_loss(audio: Tensor, wanted: Tensor) -> Tensor:
-    """Multi-resolution spectral convergence and log-magnitude distance (Yamamoto et al. 2020, eq. 4 to 6)."""
-    total = audio.new_zeros(())
-    for n_fft, hop in RESOLUTIONS:
-        ours, theirs = magnitude(audio, n_fft, hop), magnitude(wanted, n_fft, hop)
-        total = total + (theirs - ours).norm() / theirs.norm() + (theirs.log() - ours.log()).abs().mean()
-    return total / len(RESOLUTIONS)
 
 
 def magnitude(audio: Tensor, n_fft: int, hop: int) -> Tensor:
