@@ -31,6 +31,7 @@ Array = NDArray[np.float32]
 
 RECORDINGS, INPUTS = "the recordings", "inputs"
 WHOLE_HZ = ((0, 12_000),)
+MOST_SHOWN = 3  # copies in the figure, whose file is too large otherwise
 HNR_SECONDS = 0.01
 NO_PITCH_DB = -150.0  # Praat says -200 where it hears no period
 SHOWN_SECONDS = (0.5, 2.0)
@@ -85,7 +86,7 @@ def main(
     ]
     natural = {of: mean(map(mos.of, some)) for of, some in groups.items()}
     results = {"speaker": speaker, "recordings": natural, "rows": rows}
-    shown = {RECORDINGS: groups[speaker][0]} | {name: made[speaker][0] for name, made in copies.items()}
+    shown = {RECORDINGS: groups[speaker][0]} | {name: copies[name][speaker][0] for name in list(copies)[:MOST_SHOWN]}
     study.finish("losses", results, draw(shown, spec), table(results), root)
 
 
@@ -167,7 +168,7 @@ def table(results: Mapping[str, Any]) -> str:
 
 def draw(shown: Mapping[str, Sound], spec: MelSpec) -> Figure:
     """A piece of one recording, and of each one's copy of it, with Hz up in equal steps: what mel bins cannot tell."""
-    figure, axes = study.sheet(len(shown), 1, (11, 0.6 + 2.4 * len(shown)))
+    figure, axes = study.sheet(len(shown), 1, (11, 0.6 + 2.1 * len(shown)))
     begin = round(SHOWN_SECONDS[0] * spec.sample_rate)
     end = round(SHOWN_SECONDS[1] * spec.sample_rate)
     for axis, (name, sound) in zip(axes.flat, shown.items(), strict=True):
