@@ -159,7 +159,8 @@ class VocoderTask:
         }
         losses["loss"] = self._weighed(losses)
         if len(takes) > 1:
-            apart = self._weighed({name: distance(*seen, recording) for name, distance in DISTANCES.items()})
+            one, other = seen
+            apart = self._weighed({name: distance(one, other, recording) for name, distance in DISTANCES.items()})
             losses |= {"apart": apart, "loss": losses["loss"] - apart / 2}
         return losses
 
