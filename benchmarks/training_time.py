@@ -122,5 +122,5 @@ def draw(results: Mapping[str, Any]) -> Figure:
         axis.set_title(title, loc="left", fontsize=10)
         axis.legend()
     for axis in axes[0]:
-        axis.set(xlabel="minutes of training, one core", ylim=(0, None))
+        axis.set(xlabel="minutes of training, one core", ylim=(0, 1.05 * axis.get_ylim()[1]))
     return figure
