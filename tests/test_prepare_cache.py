@@ -82,6 +82,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     ("options", "expected"),
     [
         (("--threshold", "0.6"), {"f0"}),
+        (("--faint", "0.3"), {"f0"}),
         (("--median", "3"), {"f0"}),
         (("--perturb", "1"), {"units"}),
         (("--cache", "all"), {"mel"}),

@@ -183,7 +183,7 @@ def test_the_shipped_vocoder_is_fine_tuned(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     folder = tmp_path / "run" / "vocoder"
     metrics = [checkpoint.weights(checkpoint.at(folder, step))[1]["metrics"] for step in (0, 12, 24)]
-    course = [one["validation/energy"] for one in metrics]
+    course = [one["validation/mel"] for one in metrics]
     assert course[2] < course[1] < course[0] and course[2] < 0.97 * course[0], course
     shipped_state = start.read("demo").state
     begun = checkpoint.weights(checkpoint.at(folder, 0))[0]
@@ -194,7 +194,7 @@ def test_the_shipped_vocoder_is_fine_tuned(tmp_path: Path) -> None:
 def test_a_tuning_that_spoils_leaves_what_it_began_with(
     data: Path, generator: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    worse = lambda task, network, writer, step, device: {"validation/energy": step}  # noqa: E731
+    worse = lambda task, network, writer, step, device: {"validation/mel": step}  # noqa: E731
     monkeypatch.setattr(VocoderTask, "validate", worse)
     tiny = config(tmp_path / "c.yaml")
     result = svc_train(data, tmp_path / "run", "--from", generator, "--config", tiny, "--steps", 1)

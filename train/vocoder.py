@@ -37,7 +37,7 @@ class VocoderConfig:
     batch: int = 8
     frames: int = 64
     mel_weight: float = 1.5
-    energy: bool = True  # teach how random a sound is, by two takes of it; a step takes twice as long
+    energy: bool = False  # teach how random a sound is, by two takes of it; a step takes twice as long
     adversarial: bool = False  # worth it on a GPU; on a CPU it costs nine tenths of the speed
     adversarial_weight: float = 0.1
     adversary_channels: int = 32
