@@ -94,6 +94,8 @@ def test_what_cannot_be_straightened_is_refused(tiny_data: Path, trained: Path, 
     refused(svc_train("reflow", tiny_data, tmp_path / "none", "--steps", 1), "holds no trained denoiser")
     (tmp_path / "r.yaml").write_text("targets: {zoe: 1.0}\n", encoding="utf-8")
     refused(svc_train("reflow", tiny_data, trained, "--config", tmp_path / "r.yaml"), "targets names zoe")
+    (tmp_path / "r.yaml").write_text("targets: {bob: 0}\n", encoding="utf-8")
+    refused(svc_train("reflow", tiny_data, trained, "--config", tmp_path / "r.yaml"), "targets must be numbers")
     plain = shutil.copytree(trained, tmp_path / "plain")
     config = yaml.safe_load((plain / "denoiser" / "config.yaml").read_text(encoding="utf-8"))
     for changes, said in (({"dropped": 0.0}, "cannot be guided"), ({"objective": {"name": "ddpm"}}, "only a flow")):

@@ -219,8 +219,15 @@ class PreparedData:
         if unknown:
             raise MoksoriError(f"speaker_weights names {sorted(unknown)}, but the data has {self.speakers}")
         seconds = np.array([ends[-1] if len(ends) else 0 for ends in self._ends], np.float64)
-        weights = np.sqrt(seconds) * [favoured.get(name, 1.0) for name in self.speakers]
-        return weights / weights.sum()
+        return shares("speaker_weights", np.sqrt(seconds) * [favoured.get(name, 1.0) for name in self.speakers])
+
+
+def shares(what: str, weights: Weights) -> Weights:
+    """Weights as shares of 1; MoksoriError when a config's ``what`` has one below 0, or leaves nobody."""
+    total = weights.sum()
+    if not (np.isfinite(total) and total > 0 and (weights >= 0).all()):
+        raise MoksoriError(f"{what} must be numbers from 0 on, and somebody with data above 0")
+    return weights / total
 
 
 def _damaged(path: Path, why: object) -> MoksoriError:

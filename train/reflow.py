@@ -65,6 +65,8 @@ class ReflowTask(DenoiserTask):
         unknown = sorted(set(config.targets) - set(data.speakers))
         if unknown:
             raise OptionError(f"targets names {', '.join(unknown)}, but the data has {', '.join(data.speakers)}")
+        asked = np.array([*config.targets.values()], np.float64)
+        self.shares = dataset.shares("targets", asked) if config.targets else asked
         kept = {name: getattr(config, name) for name in ("loop", "batch", "frames", "speaker_weights")}
         super().__init__(data, replace(trained, **kept, unit_noise=0.0, dropped=0.0, shifted=0.0))
         self.reflow, self.trivial = config, None
@@ -112,10 +114,10 @@ class ReflowTask(DenoiserTask):
         batch = super()._collate(crops, first_index)
         if not self.reflow.targets:
             return batch
-        names, weights = list(self.reflow.targets), np.array([*self.reflow.targets.values()], np.float64)
+        names = list(self.reflow.targets)
         for at in range(len(crops)):
             rng = np.random.default_rng([self.config.loop.seed, first_index + at, 2])
-            target = self.data.speakers.index(str(rng.choice(names, p=weights / weights.sum())))
+            target = self.data.speakers.index(str(rng.choice(names, p=self.shares)))
             batch["speaker"][at] = np.eye(len(self.data.speakers), dtype=np.float32)[target]
             batch["f0"][at] *= np.float32(2.0 ** self._octaves(crops[at].speaker, target))
         return batch
