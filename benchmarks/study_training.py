@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from moksori.benchmarks import study
 from moksori.benchmarks.panel import HEAD, Panel, cells, takes_panel
+from moksori.benchmarks.study_retrieval import Bank
 from moksori.runtime.backends import cpu
 from moksori.runtime.command import Command
 from moksori.runtime.files import read_json, write_json
@@ -45,12 +46,14 @@ Example, two at a time, and the table of all in the end:
 @dataclass(frozen=True)
 class Variant:
     """``config`` lies over the recipe's. ``deafened`` changes what a part of the network hears. ``others`` is how many
-    of the speakers that are no targets are trained on. ``clean`` trains without the units of altered audio."""
+    of the speakers that are no targets are trained on. ``clean`` trains without the units of altered audio,
+    ``lent`` with some of them as another speaker would have said them."""
 
     config: Mapping[str, Any]
     deafened: Callable[[nn.Module, PreparedData], None] | None = None
     others: int | None = None
     clean: bool = False
+    lent: bool = False
 
 
 def without_loudness(network: nn.Module, data: PreparedData) -> None:
@@ -105,6 +108,7 @@ def hear_units(network: nn.Module, change: Callable[[Tensor], Tensor]) -> None:
 VARIANTS = {
     USUAL: Variant({}),
     "units of clean audio only": Variant({}, clean=True),
+    "clean, lent by others": Variant({}, clean=True, lent=True),
     "no noise on units": Variant({"unit_noise": 0.0}),
     "noise of 0.5 on units": Variant({"unit_noise": 0.5}),
     "first 32 of 128 units": Variant({}, first_units(32)),
@@ -129,6 +133,31 @@ class Clean(PreparedData):
         self, seed: int, index: int, frames: int, balance: Weights, variants: bool, shifted: float = 0.0
     ) -> Crop:
         return super().random_crop(seed, index, frames, balance, False, shifted)
+
+
+class Lent(DenoiserTask):
+    """Two thirds of the crops hear units moved to the nearest of another speaker's, some farther and some less.
+
+    So the denoiser learns to sound alike whoever the units come from. SelfVC (Neekhara et al. 2023, arXiv:2310.09653)
+    has the network itself make such units. f001 has too few sounds to lend.
+    """
+
+    SHARE = 2 / 3
+    POOR = ("f001",)
+
+    def __init__(self, data: PreparedData, config: DenoiserConfig) -> None:
+        super().__init__(data, config)
+        self.banks = {name: Bank.of(data, name) for name in data.speakers if name not in self.POOR}
+        self._random = np.random.default_rng(config.loop.seed)
+
+    def losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        units = batch["units"].clone()
+        for at, speaker in enumerate(batch["speaker"].argmax(1).tolist()):
+            lenders = [name for name in self.banks if name != self.data.speakers[speaker]]
+            if lenders and self._random.random() < self.SHARE:
+                bank, share = self.banks[str(self._random.choice(lenders))], self._random.random()
+                units[at] = torch.from_numpy(bank.nearer(units[at].numpy(), share))
+        return super().losses({**batch, "units": units})
 
 
 @click.command(cls=Command, extra="train,eval,plot", epilog=EXAMPLES)
@@ -168,7 +197,7 @@ def trained(variant: Variant, usual: DenoiserConfig, data_dir: Path, panel: Pane
     data = (Clean if variant.clean else PreparedData)(data_dir)
     config = denoiser.fitted(_config(variant, usual, data, panel.targets), data)
     torch.manual_seed(config.loop.seed)
-    task = DenoiserTask(data, config)
+    task = (Lent if variant.lent else DenoiserTask)(data, config)
     if variant.deafened is not None:
         variant.deafened(task.network, data)
     with tempfile.TemporaryDirectory() as folder:
