@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
 Array = NDArray[np.float32]
 
 NEAREST = 4  # as in kNN-VC
-LARGEST = 4096  # units, more than a minute: in twice as many there is little that is nearer
-READ = 16  # times as many frames are read, so that what is kept comes from many slices
+LARGEST = 65_536  # units of a bank, 22 minutes
+READ = 16  # times as many units are read as are kept, so that these come from many slices
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 PANELS = (("similarity", "similarity", 1.0), ("error_rate", "character errors, %", 100.0), ("score", "score", 1.0))
 
@@ -50,20 +51,20 @@ class Bank:
     halves: Tensor
 
     @classmethod
-    def of(cls, data: PreparedData, speaker: str) -> Bank:
-        """Up to LARGEST clean units that a speaker is trained on; OptionError where there are none."""
-        random, frames = np.random.default_rng(0), 0
+    def of(cls, data: PreparedData, speaker: str, count: int) -> Bank:
+        """Up to ``count`` different clean units that a speaker is trained on; OptionError where there are none."""
+        random, read = np.random.default_rng(0), 0
         pieces = [piece for piece in data.training if data.speakers[piece.speaker] == speaker]
         found = []
         for at in random.permutation(len(pieces)):
             found.append(np.unique(data.crop(pieces[at], 0, pieces[at].frames, variant=0).units, axis=0))
-            frames += len(found[-1])
-            if frames >= READ * LARGEST:
+            read += len(found[-1])
+            if read >= READ * count:
                 break
         if not found:
             raise OptionError(f"{data.folder} holds no slice of {speaker} to train on")
         known = np.concatenate(found)
-        units = torch.from_numpy(known[random.permutation(len(known))[:LARGEST]])
+        units = torch.from_numpy(known[random.permutation(len(known))[:count]])
         return cls(units, units.square().sum(1) / 2)
 
     def nearer(self, units: Array, share: float) -> Array:
@@ -85,13 +86,14 @@ def main(data_dir: Path, voice_name: str, shares: tuple[float, ...], root: Path,
     """Convert recordings with a share of each unit taken from the nearest in DATA_DIR of who sings."""
     data, voice = PreparedData(data_dir), Voice.load(voice_name, "cpu")
     jury = Panel(data, **panel)
-    banks = {name: Bank.of(data, name) for name in jury.targets}
+    banks = {name: Bank.of(data, name, LARGEST) for name in jury.targets}
     rows = []
     for share in shares:
         click.echo(f"  {share:g}", err=True)
         figures = jury.figures(retrieving(voice, banks, share), steps=voice.manifest.denoiser.steps)
-        rows.append({"name": f"{share:g}", "share": share, "figures": figures})
-    results = {"voice": voice.name, "targets": list(jury.targets), "clips": jury.clips, "rows": rows}
+        rows.append({"share": share, "figures": figures})
+    sizes = {name: len(bank.units) for name, bank in banks.items()}
+    results = {"voice": voice.name, "units": sizes, "targets": list(jury.targets), "clips": jury.clips, "rows": rows}
     study.finish("retrieval", results, draw(results), table(results), root)
 
 
@@ -107,7 +109,7 @@ def retrieving(voice: Voice, banks: Mapping[str, Bank], share: float) -> Voice:
 
 def table(results: Mapping[str, Any]) -> str:
     rows = [
-        [row["name"], who, *cells(row["figures"][who])] for row in results["rows"] for who in results["targets"]
+        [f"{row['share']:g}", who, *cells(row["figures"][who])] for row in results["rows"] for who in results["targets"]
     ]
     return study.table(["share", "sung as", *HEAD], rows)
 
@@ -116,7 +118,7 @@ def draw(results: Mapping[str, Any]) -> Figure:
     """Measures over the share, a line for each target; dashed, the similarity to the source."""
     figure, axes = study.sheet(1, len(PANELS), (12, 3.8))
     shares = [row["share"] for row in results["rows"]]
-    for who, colour in zip(results["targets"], (study.BLUE, study.ORANGE), strict=False):
+    for who, colour in zip(results["targets"], cycle((study.BLUE, study.ORANGE, study.GREEN, study.RED)), strict=False):
         found = [row["figures"][who] for row in results["rows"]]
         for axis, (field, label, factor) in zip(axes[0], PANELS, strict=True):
             axis.plot(shares, [factor * (one[field] or 0) for one in found], "o-", color=colour, label=who)

@@ -143,11 +143,12 @@ class Lent(DenoiserTask):
     """
 
     SHARE = 2 / 3
+    UNITS = 4096  # of each who lends, more than a minute
     POOR = ("f001",)
 
     def __init__(self, data: PreparedData, config: DenoiserConfig) -> None:
         super().__init__(data, config)
-        self.banks = {name: Bank.of(data, name) for name in data.speakers if name not in self.POOR}
+        self.banks = {name: Bank.of(data, name, self.UNITS) for name in data.speakers if name not in self.POOR}
         self._random = np.random.default_rng(config.loop.seed)
 
     def losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -43,20 +43,19 @@ def test_units_move_toward_the_mean_of_the_nearest() -> None:
     np.testing.assert_allclose(bank_of(known[:2]).nearer(asked, 1.0), np.tile(known[:2].mean(0), (20, 1)), atol=1e-5)
 
 
-def test_a_bank_holds_clean_units_of_its_speaker(tiny_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bank_holds_clean_units_of_its_speaker(tiny_data: Path) -> None:
     data = PreparedData(tiny_data)
     slices = [one.id for one in data.training if data.speakers[one.speaker] == "bob"]
     heard = [np.load(tiny_data / "features" / "bob" / f"{name}.npz")["units"][0] for name in slices]
     said = {unit.tobytes() for unit in np.concatenate(heard).astype(np.float32)}
-    bank = Bank.of(data, "bob")
+    bank = Bank.of(data, "bob", 10**6)
     assert {unit.tobytes() for unit in bank.units.numpy()} == said
     np.testing.assert_allclose(bank.halves, bank.units.square().sum(1) / 2)
-    monkeypatch.setattr(study_retrieval, "LARGEST", 7)
-    assert len(Bank.of(data, "bob").units) == 7
-    assert torch.equal(Bank.of(data, "bob").units, Bank.of(data, "bob").units)
+    some, same = (Bank.of(data, "bob", 7).units for _ in range(2))
+    assert len(some) == 7 and torch.equal(some, same)
     data.training.clear()
     with pytest.raises(OptionError, match="no slice of bob"):
-        Bank.of(data, "bob")
+        Bank.of(data, "bob", 7)
 
 
 def test_a_denoiser_hears_units_of_others_in_training(tiny_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,7 +98,7 @@ def test_a_voice_sings_with_shares_of_its_speakers_units(
             heard = hears({"units": units, "speaker": speaker})["units"]
             np.testing.assert_array_equal(heard[0], banks[name].nearer(units[0], share))
 
-    monkeypatch.setattr(study_retrieval.Bank, "of", lambda data, name: banks[name])
+    monkeypatch.setattr(study_retrieval.Bank, "of", lambda data, name, count: banks[name])
     for part in ("talk", "references/ann", "references/bob", "benchmarks/results", "docs/figures"):
         (tmp_path / part).mkdir(parents=True)
     for part in ("talk", "references/ann", "references/bob"):
