@@ -87,3 +87,47 @@ def test_whispers_weights_get_the_names_of_our_network() -> None:
     for at, name in enumerate(("q_proj", "k_proj", "v_proj")):
         part = found[f"layers.0.self_attn.{name}.weight"]
         np.testing.assert_array_equal(part, fused[at * width : (at + 1) * width])
+
+
+WAITS = """
+import signal, sys, time
+def stop(*_):
+    print("saved", flush=True)
+    sys.exit(1)
+signal.signal(signal.SIGTERM, stop)
+print("waits", flush=True)
+time.sleep(60)
+"""
+SIDE_BY_SIDE = """
+import sys
+from programs import Programs
+programs = Programs()
+with programs.stoppable(), programs.together() as pool:
+    beside = pool.submit(programs.run, "-c", sys.argv[1], name="beside")
+    programs.run("-c", sys.argv[2], name="main")
+    beside.result()
+"""
+
+
+@pytest.mark.parametrize("fails_beside", [True, False])
+def test_when_a_program_fails_the_other_is_stopped(fails_beside: bool) -> None:
+    fails = "import time; time.sleep(1); exit(3)"
+    programs = [fails, WAITS] if fails_beside else [WAITS, fails]
+    command = [sys.executable, "-c", SIDE_BY_SIDE, *programs]
+    done = subprocess.run(command, cwd=RECIPE, capture_output=True, text=True, check=False, timeout=30)
+    assert done.returncode == 1
+    assert done.stdout.splitlines()[-1].split() == ["main" if fails_beside else "beside", "saved"]
+    assert "returned non-zero exit status 3" in done.stderr.splitlines()[-1]  # the one that failed, not the stopped one
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows ends a process at once")
+def test_when_the_recipe_is_told_to_stop_so_are_its_programs() -> None:
+    command = [sys.executable, "-c", SIDE_BY_SIDE, WAITS, WAITS]
+    with subprocess.Popen(command, cwd=RECIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        began = [process.stdout.readline().split()[1] for _ in range(2)]
+        process.terminate()
+        output, errors = process.communicate(timeout=30)
+    assert began == ["waits", "waits"]
+    assert sorted(output.split()) == ["beside", "main", "saved", "saved"]
+    assert "KeyboardInterrupt" in errors

@@ -15,14 +15,13 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import click
 import torch
 from choose import choose
+from programs import Programs
 from teach import teach
 
 from moksori.export.pitch import export_swift
@@ -36,6 +35,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[2]
 LONGER_ON_GPU = 4
 TARGETS = ("heart", "f001")
+PROGRAMS = Programs()
 SETTINGS = ("steps", "guidance", "noise_scale")  # with which the denoiser sings, and with which reflow teaches it
 # speaker -> folders of fetched audio
 FOLDERS = {
@@ -50,7 +50,8 @@ FOLDERS = {
 @click.option("--voice", type=click.Path(file_okay=False, path_type=Path), default=ROOT / "voices" / "demo")
 def main(work: Path, voice: Path) -> None:
     try:
-        _main(work.resolve(), voice.resolve())
+        with PROGRAMS.stoppable():
+            _main(work.resolve(), voice.resolve())
     except (MoksoriError, OSError, subprocess.CalledProcessError) as error:
         raise click.ClickException(str(error)) from error
 
@@ -58,9 +59,9 @@ def main(work: Path, voice: Path) -> None:
 def _main(work: Path, voice: Path) -> None:
     graphs, run = work / "graphs", work / "run"
     teacher, heard, pitch = graphs / "teacher.onnx", graphs / "content.onnx", graphs / "pitch.onnx"
-    _python(HERE / "fetch.py", work)
+    PROGRAMS.run(HERE / "fetch.py", work)
     if not (work / "whisper" / "config.json").exists():
-        _python(HERE / "teacher.py", work / "teacher" / "model.bin", work / "whisper")
+        PROGRAMS.run(HERE / "teacher.py", work / "teacher" / "model.bin", work / "whisper")
     if not teacher.exists():
         fetched = {speaker: [work / "audio" / name for name in parts] for speaker, parts in FOLDERS.items()}
         teach(str(work / "whisper"), fetched, teacher)
@@ -69,10 +70,10 @@ def _main(work: Path, voice: Path) -> None:
     _arrange(work)
     _prepare(work / "train_audio", work / "taught", teacher, pitch, altered=0)  # svc-train content alters them itself
     about = configs.load(HERE / "about.yaml", About())
-    with ThreadPoolExecutor() as pool:
+    with PROGRAMS.together() as pool:
         vocoder = pool.submit(_train, work / "taught", run, "vocoder")  # needs no units
         _train(work / "taught", run, "content")
-        _python("-m", "moksori.export.cli", run, heard, "--content-only", "--force")
+        PROGRAMS.run("-m", "moksori.export.cli", run, heard, "--content-only", "--force")
         _prepare(work / "train_audio", work / "data", heard, pitch, altered=2)
         _train(work / "data", run, "denoiser")
         vocoder.result()
@@ -86,7 +87,7 @@ def _main(work: Path, voice: Path) -> None:
 
 def _prepare(recordings: Path, data: Path, heard: Path, pitch: Path, altered: int) -> None:
     options: list[str | Path] = ["--content", heard, "--pitch", pitch, "--perturb", str(altered)]
-    _python("-m", "moksori.train.prepare", recordings, data, *options)
+    PROGRAMS.run("-m", "moksori.train.prepare", recordings, data, *options)
 
 
 def _train(data: Path, run: Path, role: str) -> None:
@@ -95,15 +96,7 @@ def _train(data: Path, run: Path, role: str) -> None:
     steps = configs.load(config, ROLES[role].config).loop.steps * (LONGER_ON_GPU if torch.cuda.is_available() else 1)
     arguments: list[str | Path | int] = [role, data, run, "--config", config, "--steps", steps]
     arguments += ["--threads", 1, "--by-loss"]  # two networks train at once, and small ones; choose.py judges
-    command = [sys.executable, "-m", "moksori.train.cli", *map(str, arguments)]
-    environment = {**os.environ, "COLUMNS": "160"}  # or its lines are folded for a narrow terminal
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8", env=environment
-    ) as process:
-        for line in process.stdout or ():
-            click.echo(f"{role:>8}  {line}", nl=False)
-    if process.returncode:
-        raise subprocess.CalledProcessError(process.returncode, command)
+    PROGRAMS.run("-m", "moksori.train.cli", *arguments, name=role)
 
 
 def _arrange(work: Path) -> None:
@@ -122,10 +115,6 @@ def _link(source: Path, target: Path) -> None:
         os.link(source, target)
     except OSError:  # another file system, or one without hard links
         shutil.copyfile(source, target)
-
-
-def _python(*arguments: str | Path) -> None:
-    subprocess.run([sys.executable, *map(str, arguments)], check=True)
 
 
 if __name__ == "__main__":
