@@ -76,8 +76,7 @@ def _costs(costs: Sequence[Cost]) -> Table:
 def _cost(facts: Mapping[str, str]) -> str:
     return (
         f"{facts['precision']} against fp32: {facts['distance_of_fp32']} apart by {facts['distance_heard']} "
-        f"({facts['distance_allowed']} allowed), {float(facts['size_of_fp32']):.0%} of the size, "
-        f"{facts['speed_of_fp32']} times as fast on the CPU that made it"
+        f"({facts['distance_allowed']} allowed), {float(facts['size_of_fp32']):.0%} of the size"
     )
 
 

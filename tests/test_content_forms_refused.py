@@ -84,7 +84,7 @@ def test_a_voice_takes_another_content_network(hubert: Path, tmp_path: Path, tin
     said = voice.manifest
     assert (voice.content.metadata["kind"], said.precision["content"], dict(said.quality)) == ("hubert", "fp16", {})
     assert said.vocoder == Voice.load(folder, "cpu", threads=1).manifest.vocoder
-    assert {"distance_of_fp32", "speed_of_fp32"} <= voice.content.metadata.keys()
+    assert {"distance_of_fp32", "size_of_fp32"} <= voice.content.metadata.keys()
     path = hubert / "config.json"
     wide = json.loads(path.read_text(encoding="utf-8")) | {"hidden_size": 12}
     HubertModel(HubertConfig(**wide)).save_pretrained(hubert)

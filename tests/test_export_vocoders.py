@@ -100,7 +100,7 @@ def test_a_run_takes_another_s_vocoder(tiny_run: Path, package: tuple[Path, str]
     assert said["precision"]["denoiser"] == said["precision"]["condition"] == "w8"
     assert "trained elsewhere" in said["credits"][-1]
     voice = Voice.load(tmp_path / "voice", "cpu", threads=1)
-    assert {"distance_of_fp32", "size_of_fp32", "speed_of_fp32"} <= voice.denoiser.metadata.keys()
+    assert {"distance_of_fp32", "size_of_fp32"} <= voice.denoiser.metadata.keys()
     assert "distance_of_fp32" not in voice.vocoder.metadata  # taken as it is
     shown = export("--inspect", tmp_path / "voice")
     words = r"denoiser +w8 against fp32: [\d.e-]+ dB apart by a tone \(0.5 allowed\), \d+% of the size"

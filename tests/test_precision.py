@@ -86,6 +86,13 @@ def test_the_figures_are_what_the_graphs_do(
     assert said["distance_heard"] == "1 held-out clip" and len(heard) == 1
 
 
+def test_the_same_run_makes_the_same_files(made: tuple[Path, str], tiny_run: Path, data: Path, tmp_path: Path) -> None:
+    """Or data prepared with a graph would be another's as soon as that is exported again."""
+    assert export(tiny_run, tmp_path / "again", "--precision", "int8", "--data", data).exit_code == 0
+    for first in sorted(made[0].glob("*.onnx")):
+        assert first.read_bytes() == (tmp_path / "again" / first.name).read_bytes(), first.name
+
+
 def test_the_table_as_a_person_sees_it(made: tuple[Path, str]) -> None:
     rows = [line for line in made[1].splitlines() if "held-out clip" in line]
     assert [line.split()[1] for line in rows] == ["condition", "denoiser", "vocoder"]
