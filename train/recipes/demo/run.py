@@ -6,7 +6,7 @@ A large teacher first hears all of the audio, and a small content network learns
 learns from what the small network hears, so that it knows its mistakes; in the end it learns to need a single step.
 The vocoder learns beside both.
 
-Two and a half hours on two CPU cores that compute bf16, seven on older ones. On a GPU all train four times as many
+Three hours on two CPU cores that compute bf16, eight on older ones. On a GPU all train four times as many
 steps. Every step resumes: stop it at any moment and start it again.
 """
 
@@ -95,7 +95,9 @@ def _train(data: Path, run: Path, role: str) -> None:
     config = HERE / f"{role}.yaml"
     steps = configs.load(config, ROLES[role].config).loop.steps * (LONGER_ON_GPU if torch.cuda.is_available() else 1)
     arguments: list[str | Path | int] = [role, data, run, "--config", config, "--steps", steps]
-    arguments += ["--threads", 1, "--by-loss"]  # two networks train at once, and small ones; choose.py judges
+    arguments += ["--by-loss"]  # choose.py judges
+    if role != "reflow":  # which trains alone
+        arguments += ["--threads", 1]
     PROGRAMS.run("-m", "moksori.train.cli", *arguments, name=role)
 
 
