@@ -90,10 +90,10 @@ def test_whispers_weights_get_the_names_of_our_network() -> None:
 
 
 WAITS = """
-import signal, sys, time
+import os, signal, time
 def stop(*_):
-    print("saved", flush=True)
-    sys.exit(1)
+    os.write(1, b"saved\\n")  # a print could meet the one below half done
+    os._exit(1)
 signal.signal(signal.SIGTERM, stop)
 print("waits", flush=True)
 time.sleep(60)

@@ -72,13 +72,14 @@ class Programs:
 
     def _stop(self) -> None:
         with self._lock:
-            self._stopped = True
-            for process in self._running:
-                process.terminate()
+            if not self._stopped:  # a second signal would meet one that saves
+                self._stopped = True
+                for process in self._running:
+                    process.terminate()
 
     def _asked(self, number: int, frame: FrameType | None) -> None:
-        self._stopped = True
-        if number == signal.SIGTERM:  # a terminal sends Ctrl-C to all of them itself
+        if number == signal.SIGTERM:
             self._stop()
+        self._stopped = True  # of Ctrl-C a terminal tells all of them itself
         if not self._running:
             raise KeyboardInterrupt
