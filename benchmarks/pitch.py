@@ -28,7 +28,7 @@ Said = Callable[[str], None]
 
 SYNTHETIC = CLIP.with_name("sinsy_f001.flac")
 PEER = "torchcrepe full, 5 ms"
-DEFAULT = "SwiftF0, Viterbi"  # what svc-prepare takes when nothing is said
+DEFAULT = "SwiftF0, Viterbi, fitted"  # what svc-prepare takes when nothing is said
 KINDS = {"swift": "swift_scores", "crepe-tiny": "crepe", "crepe": "crepe"}
 GRAPHS = {"swift": "pitch-swift.onnx", "crepe-tiny": "pitch-crepe-tiny.onnx", "crepe": "pitch-crepe.onnx"}
 TELL_EVERY = 4  # batches of torchcrepe
@@ -56,6 +56,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "Viterbi": {"decoder": "viterbi"},
     "Viterbi, guard": {"decoder": "viterbi", "octave_guard": True},
     "Viterbi, 5 ms": {"decoder": "viterbi", "hop": 0.005},
+    "Viterbi, fitted": {"decoder": "viterbi", "periods": 6},
 }
 CREPE_ONLY = {"hop"}
 
@@ -171,7 +172,7 @@ def accuracy(
         for label, changes in CHANGES.items():
             if graph in kept and not (graph == "swift" and CREPE_ONLY & set(changes)):
                 usual = pitch.TRACKERS[KINDS[graph]].options
-                options = replace(usual, **{"decoder": Options.decoder, **changes})
+                options = replace(usual, **{"decoder": Options.decoder, "periods": 0, **changes})
                 tracker = _tracker(kept[graph], Variant(graph, options))
                 trackers[f"{name}, {label}"] = tracker.track, options
     if peers:

@@ -22,6 +22,8 @@ LARGEST_FILE = 2**31 - 1  # bytes; a protobuf message holds no more
 LARGEST_VOICE = 4 * 2**30  # bytes
 FAR = 60.0  # seconds; no content network hears farther
 LARGEST_MANIFEST = 2**20  # bytes
+# part, key, and what it means that a voice of the first release does not tell it
+UNTOLD = (("units", "lookahead", FAR), ("denoiser", "guidance", 1.0), ("pitch", "faint", 1.0), ("pitch", "periods", 0))
 
 
 @dataclass(frozen=True)
@@ -69,11 +71,12 @@ class PitchSpec:
     mean: int = pitch.Options.mean  # frames
     octave_guard: bool = pitch.Options.octave_guard
     faint: float = pitch.Options.faint  # confidence from which f0 is believed where a frame is not voiced
+    periods: int = pitch.Options.periods  # of the waveform, which f0 is fitted to; 0 leaves it
 
     @property
     def options(self) -> pitch.Options:
         return pitch.Options(
-            self.hop, self.decoder, self.median, self.mean, self.octave_guard, self.threshold, self.faint
+            self.hop, self.decoder, self.median, self.mean, self.octave_guard, self.threshold, self.faint, self.periods
         )
 
 
@@ -131,9 +134,9 @@ def read(text: bytes, file: str = FILE) -> Manifest:
             f"{file} is of format {version} and this Moksori reads up to {FORMAT_VERSION}; "
             "upgrade with: pip install --upgrade moksori"
         )
-    for part, key, usual in (("units", "lookahead", FAR), ("denoiser", "guidance", 1.0), ("pitch", "faint", 1.0)):
+    for part, key, usual in UNTOLD:
         if isinstance(value, dict) and isinstance(value.get(part), dict):
-            value[part].setdefault(key, usual)  # voices of the first release do not tell it
+            value[part].setdefault(key, usual)
     manifest = strict.build(Manifest, value, file, RULES)
     problem = next(_problems(manifest), None)
     if problem:
@@ -199,6 +202,7 @@ RULES: strict.Rules = {
         "decoder": OneOf(tuple(crepe.DECODERS)),
         "median": Range(1, 99),
         "mean": Range(1, 99),
+        "periods": Range(0, pitch.MOST_PERIODS),
     },
     Speaker: {
         "name": _NAME,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from moksori.runtime import crepe, swift
+from moksori.runtime import crepe, nccf, swift
 from moksori.runtime.crepe import Session
 from moksori.runtime.errors import OptionError
 from moksori.runtime.ports import Interface, Tensor
@@ -21,6 +22,8 @@ SHORTEST = 1024  # samples; less is padded
 NEIGHBOURHOOD = 0.1  # seconds on each side that say in which octave a frame is
 ASTRAY = 200.0  # cents; a jump that misses the octave by more is no octave error
 GRID = 1.0  # cents between the heights that a track can have
+FINEST = 0.010  # seconds between frames that are fitted to the waveform; a mel has as many
+MOST_PERIODS = 20
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,7 @@ class Options:
     ``median`` and ``mean`` are frames, odd; 1 leaves a track as it is. Frames whose confidence is under ``threshold``
     are left out of the smoothing and of the octave guard, and are best taken for unvoiced. The f0 of those from
     ``faint`` on is believed nevertheless: at the edges of voicing it is nearer than a line to the next voiced frame.
+    With ``periods``, f0 is fitted to so many periods of the waveform, every FINEST seconds or oftener.
     """
 
     hop: float = 0.010
@@ -40,6 +44,7 @@ class Options:
     octave_guard: bool = False
     threshold: float = 0.5
     faint: float = 1.0  # no less than threshold: only what is voiced is believed
+    periods: int = 0
 
     @property
     def problem(self) -> str:
@@ -52,6 +57,8 @@ class Options:
             return f"a threshold of {self.threshold:g} is not possible: give a number between 0 and 1"
         if not 0 < self.faint <= 1:
             return f"faint is {self.faint:g}, and must be over 0 and at most 1"
+        if not 0 <= self.periods <= MOST_PERIODS:
+            return f"periods is {self.periods}, and must be between 0 and {MOST_PERIODS}"
         samples = self.hop * RATE
         if samples < 0.5 or abs(round(samples) - samples) > 1e-6:
             milliseconds = f"{1000 * self.hop:g} ms"
@@ -101,7 +108,8 @@ class Tracker:
         inside = (track.f0 >= self.fmin) & (track.f0 <= self.fmax)
         track = Track(track.times, track.f0, np.where(inside, track.confidence, 0).astype(np.float32))
         track = refined(track, self.options)
-        return Track(track.times, on_grid(track.f0), track.confidence)
+        track = Track(track.times, on_grid(track.f0), track.confidence)
+        return _fitted(audio, track, self.options) if self.options.periods else track
 
     def at(self, audio: Array, times: NDArray[np.floating]) -> tuple[Array, NDArray[np.bool_]]:
         """f0 [T] in Hz and voiced [T] of ``audio`` [n] at ``times`` [T]: what training and conversion both hear."""
@@ -157,7 +165,7 @@ TRACKERS: dict[str, Kind] = {
             {"scores": Tensor((1, "F", swift.BINS)), "confidence": Tensor((1, "F"))},
         ),
         _swift_scores,
-        Options(decoder="viterbi", faint=0.2),
+        Options(decoder="viterbi", threshold=0.45, faint=0.05, periods=6),
     ),
     "crepe": Kind(
         Interface({"frames": Tensor(("F", crepe.WINDOW))}, {"salience": Tensor(("F", crepe.BINS))}),
@@ -192,13 +200,33 @@ def at_times(track: Track, times: NDArray[np.floating], options: Options) -> tup
     Returns:
         f0 [T] in Hz, voiced [T].
     """
-    voiced = track.confidence >= options.threshold
-    believed = voiced | (track.confidence >= options.faint)
+    voiced, believed = track.confidence >= options.threshold, _believed(track, options)
     nearest = np.clip(np.searchsorted((track.times[1:] + track.times[:-1]) / 2, times), 0, len(track.times) - 1)
     if not believed.any():
         return np.full(len(times), 220, np.float32), np.zeros(len(times), bool)
     log_f0 = np.interp(times, track.times[believed], np.log(track.f0[believed]))
     return np.exp(log_f0).astype(np.float32), voiced[nearest]
+
+
+def _believed(track: Track, options: Options) -> NDArray[np.bool_]:
+    """[F]: the frames whose f0 means something."""
+    return track.confidence >= min(options.threshold, options.faint)
+
+
+def _fitted(audio: Array, track: Track, options: Options) -> Track:
+    """``track`` on frames no farther than FINEST apart, f0 fitted to the waveform where it is believed.
+
+    Confidence there is the mean of the graph's and of how periodic the waveform is: one knows voices, one hears when.
+    """
+    if len(track.times) > 1:
+        parts = math.ceil((track.times[1] - track.times[0]) / FINEST - 1e-6)
+        times = np.interp(np.arange(parts * (len(track.times) - 1) + 1) / parts, range(len(track.times)), track.times)
+        confidence = np.interp(times, track.times, track.confidence).astype(np.float32)
+        track = Track(times, at_times(track, times, options)[0], confidence)
+    f0, confidence, believed = track.f0.copy(), track.confidence.copy(), _believed(track, options)
+    f0[believed], alike = nccf.fitted(audio, track.times[believed], f0[believed], options.periods)
+    confidence[believed] = (confidence[believed] + alike) / 2
+    return Track(track.times, on_grid(f0), confidence)
 
 
 def on_grid(f0: Array) -> Array:

@@ -78,6 +78,7 @@ def test_a_manifest_reads_back_as_written(folder: Path, tmp_path: Path) -> None:
         ("pitch.fmin", 3_000, "pitch.fmin 3000 Hz must be below pitch.fmax"),
         ("pitch.threshold", 1.5, "pitch.threshold must be 0 to 1"),
         ("pitch.faint", 0, "pitch: faint is 0, and must be over 0 and at most 1"),
+        ("pitch.periods", 21, "pitch.periods must be 0 to 20, not 21"),
         ("pitch.hop", 0.0101, "pitch: a hop of 10.1 ms is no whole number of samples"),
         ("pitch.decoder", "argmax", "pitch.decoder must be 'weighted' or 'viterbi'"),
         ("pitch.median", 4, "pitch: median 4 and mean 1 must be odd"),

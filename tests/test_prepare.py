@@ -87,7 +87,7 @@ def test_the_data_set_is_what_the_contract_says(tmp_path: Path, recordings: Path
     assert (facts["format_version"], facts["units"]) == (1, {"dimension": 8})
     assert facts["pitch"] == {
         "kind": "swift", "fmin": 50.0, "fmax": 1600.0, "threshold": 0.5,
-        "hop": 0.01, "decoder": "weighted", "median": 1, "mean": 1, "octave_guard": True, "faint": 1.0,
+        "hop": 0.01, "decoder": "weighted", "median": 1, "mean": 1, "octave_guard": True, "faint": 1.0, "periods": 0,
     }  # fmt: skip
     for role in ("content", "pitch"):
         assert facts[f"{role}_sha256"] == sha256(graphs / f"{role}.onnx") == sha256(data / f"{role}.onnx")

@@ -83,6 +83,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     [
         (("--threshold", "0.6"), {"f0"}),
         (("--faint", "0.3"), {"f0"}),
+        (("--periods", "5"), {"f0"}),
         (("--median", "3"), {"f0"}),
         (("--perturb", "1"), {"units"}),
         (("--cache", "all"), {"mel"}),

@@ -48,8 +48,10 @@ def prepared(source: Path, target: Path, graph: Path, content: Path, *options: s
         ("swift_scores", ("--decoder", "weighted"), True),
         ("swift_scores", ("--median", "5"), True),
         ("swift_scores", ("--mean", "3"), True),
+        ("swift_scores", ("--periods", "0"), True),
         ("crepe", (), False),
         ("crepe", ("--decoder", "weighted"), True),
+        ("crepe", ("--periods", "4"), True),
         ("crepe", ("--decoder", "weighted", "--octave-guard", "--median", "3"), True),
     ],
 )
@@ -92,6 +94,8 @@ def test_what_a_tracker_cannot_do_is_refused(tmp_path: Path, recordings: Path, t
         (("--mean", "-1"), "mean -1 must be odd"),
         (("--threshold", "1"), "a threshold of 1 is not possible"),
         (("--threshold", "nan"), "a threshold of nan is not possible"),
+        (("--periods", "21"), "periods is 21, and must be between 0 and 20"),
+        (("--periods", "-1"), "periods is -1, and must be between 0 and 20"),
         (("--pitch", str(plain / "pitch.onnx"), "--decoder", "viterbi"), "the graph of --pitch decodes for itself"),
     ]:
         result = prepared(recordings, tmp_path / "data", SWIFT, plain / "content.onnx", *options)
@@ -101,5 +105,5 @@ def test_what_a_tracker_cannot_do_is_refused(tmp_path: Path, recordings: Path, t
 
 def test_the_help_tells_each_trackers_defaults() -> None:
     text = " ".join(CliRunner().invoke(prepare.main, ["--help"]).output.split())
-    assert "[default: 0.5 for swift, 0.5 for swift_scores, 0.3 for crepe]" in text
+    assert "[default: 0.5 for swift, 0.45 for swift_scores, 0.3 for crepe]" in text
     assert "[default: weighted for swift, viterbi for swift_scores, viterbi for crepe]" in text

@@ -120,7 +120,7 @@ def test_a_voice_holds_what_the_run_and_about_say(voice: Path) -> None:
     assert said["units"] == {"dimension": UNITS, "sample_rate": 16_000, "hop": 320, "context": 1.5, "lookahead": 60.0}
     assert said["pitch"] == {
         "kind": "swift_scores", "fmin": 50.0, "fmax": 1600.0, "threshold": 0.5,
-        "hop": 0.01, "decoder": "weighted", "median": 3, "mean": 1, "octave_guard": False, "faint": 1.0,
+        "hop": 0.01, "decoder": "weighted", "median": 3, "mean": 1, "octave_guard": False, "faint": 1.0, "periods": 0,
     }  # fmt: skip
     assert (said["denoiser"]["steps"], said["denoiser"]["sampler"]) == (6, "euler")
     # kernel 5 twice in the denoiser; kernel 5 twice before it; 3 and twice 7 in the vocoder

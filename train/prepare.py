@@ -71,6 +71,7 @@ def _defaults(option: str) -> str:
 @click.option("--median", type=int, help=f"Frames of the median over f0, odd.  {_defaults('median')}")
 @click.option("--mean", type=int, help=f"Frames of the mean over f0, odd.  {_defaults('mean')}")
 @click.option("--decoder", type=click.Choice(list(crepe.DECODERS)), help=f"Of a frame's bins.  {_defaults('decoder')}")
+@click.option("--periods", type=int, help=f"Of the waveform, to fit f0 to; 0 for none.  {_defaults('periods')}")
 @click.option(
     "--octave-guard/--no-octave-guard",
     default=None,
@@ -110,6 +111,7 @@ def main(
     median: int | None,
     mean: int | None,
     decoder: str | None,
+    periods: int | None,
     octave_guard: bool | None,
     rate: str,
     minimum: float,
@@ -136,8 +138,11 @@ def main(
     if graphs.content.longest is not None and graphs.content.longest < 1.4 * maximum:
         longest = graphs.content.longest / 1.4  # altered audio is slower by as much
         raise OptionError(f"--max {maximum:g} is too long for {graphs.content.path}: it hears {longest:.0f} s at once")
-    given: dict[str, Any] = {"threshold": threshold, "faint": faint, "median": median, "mean": mean, "decoder": decoder}
-    given = {name: value for name, value in (given | {"octave_guard": octave_guard}).items() if value is not None}
+    given: dict[str, Any] = {
+        "threshold": threshold, "faint": faint, "median": median, "mean": mean, "decoder": decoder,
+        "periods": periods, "octave_guard": octave_guard,
+    }  # fmt: skip
+    given = {name: value for name, value in given.items() if value is not None}
     tracking = replace(pitch.TRACKERS[graphs.pitch.kind].options, **given)
     if tracking.problem:
         raise OptionError(tracking.problem)
