@@ -72,7 +72,6 @@ def measured(
     """
     from rich.console import Console
 
-    torch.set_num_threads(1)  # two train a network of this size no faster
     data, quiet = PreparedData(data_dir), Console(quiet=True)
     asked = denoiser.fitted(configs.load(config_file, DenoiserConfig()), data)
     planned = folder / "denoiser" / "config.yaml"

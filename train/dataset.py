@@ -17,6 +17,7 @@ import numpy as np
 import soundfile
 import torch
 from numpy.typing import NDArray
+from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
 from moksori.runtime import content, mel
@@ -247,14 +248,18 @@ def batches(
     data: PreparedData, collate: Collate, share: Share, *, size: int, frames: int, balance: Weights,
     variants: bool = True, shifted: float = 0.0,
 ) -> Generator[Batch]:
-    """Endless batches of a share, made ahead in threads (decoding and transforms release the GIL)."""
+    """Endless batches of a share, made ahead in threads (decoding and transforms release the GIL).
+
+    In each of them numpy's BLAS has one thread: more would wait for one another, busily, on the cores that train.
+    """
 
     def make(number: int) -> Batch:
         first = share.first(number, size)
         crops = [data.random_crop(share.seed, first + k, frames, balance, variants, shifted) for k in range(size)]
         return collate(crops, first)
 
-    with ThreadPoolExecutor(share.workers) as pool:
+    one = ThreadpoolController().select(internal_api="openblas").limit(limits=1)
+    with one, ThreadPoolExecutor(share.workers) as pool:
         numbers = itertools.count(share.start)
         queue = deque(pool.submit(make, next(numbers)) for _ in range(2 * share.workers + 2))
         try:

@@ -2,9 +2,9 @@
 
 python train/recipes/demo/run.py [--work build/demo]
 
-A large teacher first hears all of the audio, and a small content network learns to hear the same. The denoiser then
-learns from what the small network hears, so that it knows its mistakes; in the end it learns to need a single step.
-The vocoder learns beside both.
+A large teacher first hears all of the audio, and a small content network learns to hear the same, beside the vocoder.
+The denoiser then learns from what the small network hears, so that it knows its mistakes; in the end it learns to need
+a single step.
 
 A little over three hours on two CPU cores that compute bf16. On a GPU all train four times as many
 steps. Every step resumes: stop it at any moment and start it again.
@@ -28,6 +28,7 @@ from moksori.export.pitch import export_swift
 from moksori.export.voice import About, Choices, export_voice
 from moksori.runtime.errors import MoksoriError
 from moksori.train import config as configs
+from moksori.train import workers
 from moksori.train.reflow import SAMPLER, ReflowConfig
 from moksori.train.run import ROLES
 
@@ -71,12 +72,13 @@ def _main(work: Path, voice: Path) -> None:
     _prepare(work / "train_audio", work / "taught", teacher, pitch, altered=0)  # svc-train content alters them itself
     about = configs.load(HERE / "about.yaml", About())
     with PROGRAMS.together() as pool:
-        vocoder = pool.submit(_train, work / "taught", run, "vocoder")  # needs no units
-        _train(work / "taught", run, "content")
+        half = max(1, workers.cores() // 2)
+        vocoder = pool.submit(_train, work / "taught", run, "vocoder", half)  # needs no units
+        _train(work / "taught", run, "content", half)
         PROGRAMS.run("-m", "moksori.export.cli", run, heard, "--content-only", "--force")
         _prepare(work / "train_audio", work / "data", heard, pitch, altered=2)
-        _train(work / "data", run, "denoiser")
         vocoder.result()
+    _train(work / "data", run, "denoiser")
     taught = configs.load(HERE / "reflow.yaml", ReflowConfig())
     as_taught = replace(about, sampler=SAMPLER, **{name: getattr(taught, name) for name in SETTINGS})
     step = choose(run, work, TARGETS, as_taught)
@@ -90,14 +92,14 @@ def _prepare(recordings: Path, data: Path, heard: Path, pitch: Path, altered: in
     PROGRAMS.run("-m", "moksori.train.prepare", recordings, data, *options)
 
 
-def _train(data: Path, run: Path, role: str) -> None:
+def _train(data: Path, run: Path, role: str, threads: int | None = None) -> None:
     """svc-train with the recipe's config; its lines are passed on with the role before them."""
     config = HERE / f"{role}.yaml"
     steps = configs.load(config, ROLES[role].config).loop.steps * (LONGER_ON_GPU if torch.cuda.is_available() else 1)
     arguments: list[str | Path | int] = [role, data, run, "--config", config, "--steps", steps]
     arguments += ["--by-loss"]  # choose.py judges
-    if role != "reflow":  # which trains alone
-        arguments += ["--threads", 1]
+    if threads:
+        arguments += ["--threads", threads]
     PROGRAMS.run("-m", "moksori.train.cli", *arguments, name=role)
 
 
