@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,8 @@ from moksori.benchmarks import singing
 from moksori.benchmarks.harmonics import Clip
 from moksori.export.pitch import export_swift
 from moksori.runtime import audio, library, swift, voice
-from moksori.runtime.pitch import Options, Tracker
+from moksori.runtime.pitch import TRACKERS, Options, Tracker
+from moksori.train import measures
 
 RATE = 16_000
 SONG = Path(__file__).parent / "data" / "vocadito_10.flac"
@@ -119,6 +121,21 @@ def test_fewer_octaves_are_wrong_and_leaps_are_kept(
 
     assert (octave_errors(Options()) > 0.1) == plain_errs
     assert octave_errors(None) < 0.03
+
+
+@pytest.mark.parametrize("style", ["melody, low", "melody, high", "wide vibrato", "breathy"])
+def test_f0_fitted_to_the_waveform_is_nearer_to_what_is_sung(session: onnxruntime.InferenceSession, style: str) -> None:
+    clip = singing.melody(style, singing.STYLES[style], 4, seed=5)
+
+    def errors(periods: int) -> measures.PitchErrors:
+        options = replace(TRACKERS["swift_scores"].options, periods=periods)
+        track = Tracker(session, "swift_scores", 50, 1_600, options).track(clip.audio)
+        assert np.diff(track.times) == pytest.approx(0.008 if periods else 0.016)
+        return benchmark.errors([benchmark.differences(clip, track, options)])
+
+    plain, fitted = errors(0), errors(6)
+    assert fitted.cents < 0.75 * plain.cents
+    assert fitted.voicing <= plain.voicing
 
 
 def test_a_part_is_heard_as_in_the_whole(session: onnxruntime.InferenceSession) -> None:
