@@ -45,7 +45,8 @@ def main(voice_name: str, speech: tuple[Path, ...], sung: tuple[Path, ...], outp
     try:
         known = read_json(path)
         rows = worst(known["clips"])
-        said = {name: known[name] for name in ("key", "steps", "seed")}
+        said = {name: known[name] for name in ("steps", "seed")}
+        asked = [Options(speaker=row["speaker"], key=row["key"], **said) for row in rows]
     except (ValueError, KeyError, TypeError) as error:
         raise OptionError(f"{path} is no record of moksori.benchmarks.quality ({error!r}): run it again") from None
     if not rows:
@@ -56,9 +57,9 @@ def main(voice_name: str, speech: tuple[Path, ...], sung: tuple[Path, ...], outp
             raise OptionError(f"{path} speaks of {row['clip']}, which is not among --inputs and --sung")
     pairs = []
     with tempfile.TemporaryDirectory() as folder:
-        for row in rows:
+        for row, options in zip(rows, asked, strict=True):
             target = Path(folder, "sung.wav")
-            Converter(voice, Options(speaker=row["speaker"], **said)).convert(places[row["clip"]], target)
+            Converter(voice, options).convert(places[row["clip"]], target)
             pairs.append((Sound.read(places[row["clip"]]), Sound.read(target)))
     study.save(draw(rows, pairs, voice), output)
     for row in rows:

@@ -19,10 +19,12 @@ from moksori.runtime import Converter, Options, Voice
 from moksori.runtime.cli import KEY
 from moksori.runtime.command import Command
 from moksori.runtime.files import atomic_path
+from moksori.runtime.options import Key
 from moksori.train.judge import Clip, Judge, Row, Verdict, score
 from moksori.train.measures import Recogniser, Similarity, Sound, mel_distance, pitch_errors
 
 FINE = 64  # steps that a result of fewer is compared with
+USUAL_KEYS: Mapping[str, Key] = {"speech": "speech", "singing": "auto"}
 CONVERTED, FLOOR = "converted", "pitch and formants moved"
 PITCH = ("cents", "off_pitch", "voicing")
 
@@ -53,7 +55,7 @@ class Take:
 @click.option("--sphinx", is_flag=True, help="Also have CMU Sphinx recognise what is English.")
 @click.option("--naturalness", is_flag=True, help="Also have DistillMOS judge how natural it sounds.")
 @click.option("--speaker", "speakers", multiple=True, help="[default: each of the voice]")
-@click.option("--key", type=KEY, default="auto", show_default=True, help="As for svc-run.")
+@click.option("--key", type=KEY, help="As for svc-run.  [default: speech for --inputs, auto for --sung]")
 @click.option("--steps", type=click.IntRange(1), help="[default: the voice's]")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="As for svc-run.")
 @click.option("--device", default="auto", show_default=True, help="As for svc-run.")
@@ -68,7 +70,7 @@ def main(
     sphinx: bool,
     naturalness: bool,
     speakers: tuple[str, ...],
-    key: float | str,
+    key: Key | None,
     steps: int | None,
     seed: int,
     device: str,
@@ -81,22 +83,27 @@ def main(
     names = speakers or voice.speaker_names
     known = inputs.references(references, names)
     whisper = Recogniser(recogniser) if recogniser else None
+    keys = USUAL_KEYS if key is None else dict.fromkeys(KINDS, key)
     listeners = Listeners(whisper, Sphinx() if sphinx else None, Naturalness() if naturalness else None)
     with tempfile.TemporaryDirectory() as temporary:
-        asked = [Options(speaker=name, key=key, steps=steps, seed=seed) for name in names]  # type: ignore[arg-type]
-        takes = [take(voice, one, wanted, known, keep or Path(temporary)) for wanted in asked for one in found]
+        asked = [Options(speaker=name, steps=steps, seed=seed) for name in names]
+        takes = [
+            take(voice, one, replace(wanted, key=keys[one.kind]), known, keep or Path(temporary))
+            for wanted in asked
+            for one in found
+        ]
     judge = Judge([one.clip for one in takes], known, whisper)
     judged = {system: judged_rows(judge, takes, system) for system in (CONVERTED, FLOOR)}
     spoken = {kind: [Sound.read(one.path) for one in found if one.kind == kind] for kind in KINDS}
     copied = known | {f"inputs, {kind}": sounds for kind, sounds in spoken.items() if sounds}
     rows = [
-        {"system": system, **asdict(row), **beside(listeners, one, system, voice)}
+        {"system": system, **asdict(row), "key": one.clip.key, **beside(listeners, one, system, voice)}
         for system, found_rows in judged.items()
         for row, one in zip(found_rows, takes, strict=True)
     ]
     results = {
         "voice": voice.name,
-        "key": key,
+        "keys": keys,
         "steps": steps or voice.manifest.denoiser.steps,
         "seed": seed,
         "score": {name: score(Verdict.of([r for r in judged[CONVERTED] if r.speaker == name])) for name in names},

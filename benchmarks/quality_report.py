@@ -90,9 +90,10 @@ def markdown(results: Found) -> str:
             for one in results["bounds"]
         ],
     )  # fmt: skip
+    keys = " and ".join(f"{key} for {kind}" for kind, key in results["keys"].items())
     scores = ", ".join(f"{name} {value:.3f}" for name, value in results["score"].items())
     return (
-        f"Voice {results['voice']}, {results['steps']} steps, key {results['key']}, seed {results['seed']}; "
+        f"Voice {results['voice']}, {results['steps']} steps, key {keys}, seed {results['seed']}; "
         f"mean ± 95 % interval over clips. Scores: {scores}.\n\n{converted}\n"
         f"The same by folder of inputs:\n\n{apart}\n"
         "The floor moves pitch, formants and colour by signal processing. The ceilings are the target's own "

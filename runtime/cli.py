@@ -7,6 +7,7 @@ import importlib.util
 import json
 import math
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -16,9 +17,10 @@ from moksori.runtime import jobs, naming, summary
 from moksori.runtime.audio import BITS, FORMATS, subtype
 from moksori.runtime.batch import Batch
 from moksori.runtime.command import Bytes, Command, Failure
+from moksori.runtime.key import WORDS
 
 if TYPE_CHECKING:
-    from moksori.runtime.options import Options
+    from moksori.runtime.options import Key, Options
 
 EXAMPLES = """\b
 Examples:
@@ -33,25 +35,25 @@ Examples:
 
 
 class _Word(click.ParamType):
-    """A number, or one word that stands for it."""
+    """A number, or a word that stands for one."""
 
-    def __init__(self, word: str, kind: type[int] | type[float], what: str) -> None:
-        self.name, self.word, self.kind, self.what = word, word, kind, what
+    def __init__(self, words: Collection[str], kind: type[int] | type[float], what: str) -> None:
+        self.name, self.words, self.kind, self.what = "|".join(words), words, kind, what
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if value is None or str(value).strip().lower() == self.word:
-            return value if value is None else self.word
+        if value is None or str(value).strip().lower() in self.words:
+            return value if value is None else str(value).strip().lower()
         try:
             number = self.kind(value)
         except ValueError:
             number = math.nan
         if not math.isfinite(number):
-            self.fail(f"{value} is no {self.what}, or {self.word}", param, ctx)
+            self.fail(f"{value} is no {self.what}, or {' or '.join(self.words)}", param, ctx)
         return number
 
 
-KEY = _Word("auto", float, "number of semitones: give one such as 12, -5 or 0.5")
-RATE = _Word("source", int, "sample rate: give one in Hz, such as 44100")
+KEY = _Word(WORDS, float, "number of semitones: give one such as 12, -5 or 0.5")
+RATE = _Word(("source",), int, "sample rate: give one in Hz, such as 44100")
 
 
 @click.command("svc-run", cls=Command, epilog=EXAMPLES)
@@ -64,7 +66,8 @@ RATE = _Word("source", int, "sample rate: give one in Hz, such as 44100")
 @click.option("--speaker", metavar="S",
               help="Whose voice, or a mix such as heart:0.7,f001:0.3.  [default: its first]")
 @click.option("--key", type=KEY, default=0.0, metavar="N",
-              help="Semitones up (12) or down (-12), fractions too; auto moves the song into the speaker's range.")
+              help="Semitones up (12) or down (-12), fractions too; auto moves the song into the speaker's range, by "
+              "octaves where they do; speech moves what has no accompaniment there, by the fewest semitones.")
 @click.option("--formant", type=float, default=0.0, metavar="N",
               help="Semitones by which to raise (a smaller throat) or lower the formants; the pitch stays.")
 @click.option("--f0", type=click.Path(path_type=Path), metavar="CSV",
@@ -169,7 +172,7 @@ def main(
     from moksori.runtime import Converter, Options, Voice
 
     options = Options(
-        speaker=speaker, key=cast("float | Literal['auto']", key), formant=formant, f0=f0, steps=steps, seed=seed,
+        speaker=speaker, key=cast("Key", key), formant=formant, f0=f0, steps=steps, seed=seed,
         sampler=sampler, depth=depth, guidance=guidance, stereo=stereo, loudness=loudness,
         rate=None if piped else cast("int | Literal['source'] | None", rate), bits=bits,
     )  # fmt: skip

@@ -55,11 +55,11 @@ class Song:
 def listen(
     source: Path, spec: MelSpec, level: float, tracker: Tracker, goal: Range, asked: float | str, stereo: bool
 ) -> Song:
-    """Go through a file once, and once more where its pitch is needed: for the key "auto", and for stereo, whose
-    channels are sung to one f0. Holds a block, and for stereo the f0.
+    """Go through a file once, and once more where its pitch is needed: for a key that is a word, and for stereo,
+    whose channels are sung to one f0. Holds a block, and for stereo the f0.
 
     Args:
-        level: dB at which the voice sings; goal: its range; asked: a key in semitones or "auto".
+        level: dB at which the voice sings; goal: its range; asked: a key in semitones or one of key.WORDS.
     Raises:
         AudioError: the file cannot be read or is silent.
     """
@@ -72,9 +72,10 @@ def listen(
     gain = float(np.clip(level - active, -loudness.LARGEST_GAIN_DB, loudness.LARGEST_GAIN_DB))
     channels: tuple[int | None, ...] = (None,) if not pair else (0, 1) if ear.difference > ALIKE else (None, None)
     heights, f0 = None, None
-    if asked == key.AUTO or channels == (0, 1):
+    if asked in key.WORDS or channels == (0, 1):
         heights, f0 = _pitch(source, gain, tracker, keep=channels == (0, 1))
-    semitones = key.automatic(heights, goal) if asked == key.AUTO and heights is not None else float(asked)
+    word = key.WORDS.get(str(asked))
+    semitones = word(heights, goal) if word and heights is not None else float(asked)
     return Song(
         source, info.rate, info.seconds, channels, gain, ear.meter.integrated(), semitones, heights, f0
     )

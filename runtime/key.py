@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,12 +12,12 @@ from moksori.runtime.manifest import Speaker
 
 Array = NDArray[np.float32]
 
-AUTO = "auto"
 BIN = 0.1  # semitones
 LOWEST_HZ = 20.0
 BINS = 1000  # up to 6.4 kHz
 INSIDE = 0.9  # of the voiced time: what the range of a speaker itself holds, from its 5th to its 95th percentile
 NEAR = 1.0  # semitones outside, in the mean over the voiced time: as speech is that now and then falls to a creak
+CLOSE = 0.25  # semitones outside in the mean, where a key need not be an octave: nearly all of it inside
 OCTAVES = (0, 12, -12, 24, -24, 36, -36)
 FARTHEST = 36  # semitones
 
@@ -87,12 +87,30 @@ def automatic(song: Heights, goal: Range) -> int:
     outside in the mean: with it an accompaniment need not move. Failing that, the semitones that leave the song closest
     to the range, and among equals, closest to its middle. A song without pitch stays.
     """
-    own = song.range
-    if own is None:
-        return 0
     for key in OCTAVES:
         if song.inside(goal, key) >= INSIDE or song.outside(goal, key) < NEAR:
             return key
+    return _closest(song, goal)
+
+
+def fewest(song: Heights, goal: Range) -> int:
+    """The fewest whole semitones, octave or not, that leave a song CLOSE to a range: for speech, or singing alone.
+
+    Failing that, those that leave it closest, as ``automatic``. A song without pitch stays.
+    """
+    for key in sorted(range(-FARTHEST, FARTHEST + 1), key=abs):
+        if song.outside(goal, key) < CLOSE:
+            return key
+    return _closest(song, goal)
+
+
+WORDS: Mapping[str, Callable[[Heights, Range], int]] = {"auto": automatic, "speech": fewest}
+
+
+def _closest(song: Heights, goal: Range) -> int:
+    own = song.range
+    if own is None:
+        return 0
     middle = _semitones(goal.median) - _semitones(own.median)
     return min(
         range(-FARTHEST, FARTHEST + 1),

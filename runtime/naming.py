@@ -28,7 +28,7 @@ _RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(\..*)?"
 
 @dataclass(frozen=True)
 class Style:
-    """What a template can name besides the input's {stem}. ``key`` in semitones, or "auto"."""
+    """What a template can name besides the input's {stem}. ``key`` in semitones, or a word for it."""
 
     voice: str
     speaker: str
@@ -145,7 +145,7 @@ def _split(template: str) -> tuple[str, str | None]:
 
 
 def _formatted(value: str | float, spec: str) -> str:
-    if isinstance(value, str):  # the key "auto" has no digits for a number's format
+    if isinstance(value, str):  # a key that is a word has no digits for a number's format
         return format(value, spec if _TEXT.fullmatch(spec) else "")
     if value == int(value) and not spec.endswith("f"):
         return format(int(value), spec)

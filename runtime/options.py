@@ -11,6 +11,7 @@ from moksori.runtime import files, formant, key
 from moksori.runtime.errors import OptionError
 from moksori.runtime.voice import Voice
 
+Key = float | Literal["auto", "speech"]
 FARTHEST_KEY = 60  # semitones
 LOUDNESS_RANGE = (-70.0, 0.0)  # LUFS
 RATES = (8_000, 192_000)  # Hz
@@ -25,7 +26,7 @@ class Options:
     """
 
     speaker: str | None = None  # a name, or a mix such as "heart:0.7,f001:0.3"
-    key: float | Literal["auto"] = 0.0  # semitones; "auto" brings the song into the speaker's range
+    key: Key = 0.0  # semitones; the words bring it into the speaker's range (key.WORDS)
     formant: float = 0.0  # semitones by which the throat grows smaller
     f0: Path | None = None  # a curve (curve.read) to sing in place of the source's pitch; the key moves it too
     steps: int | None = None
@@ -40,10 +41,10 @@ class Options:
     bits: str | None = None  # audio.BITS of the result
 
     def __post_init__(self) -> None:
-        if self.key != key.AUTO and not -FARTHEST_KEY <= float(self.key) <= FARTHEST_KEY:
+        if self.key not in key.WORDS and not -FARTHEST_KEY <= float(self.key) <= FARTHEST_KEY:
             raise OptionError(f"a key of {self.key:g} semitones leaves the range of voices; use -60 to 60")
-        if self.key == key.AUTO and self.f0 is not None:
-            raise OptionError("the key auto and an f0 curve both say how high to sing: leave one out")
+        if self.key in key.WORDS and self.f0 is not None:
+            raise OptionError(f"the key {self.key} and an f0 curve both say how high to sing: leave one out")
         if not -formant.LARGEST <= self.formant <= formant.LARGEST:
             raise OptionError(f"formants {self.formant:g} semitones away are nobody's: use -12 to 12")
         low, high = LOUDNESS_RANGE

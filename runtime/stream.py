@@ -187,7 +187,7 @@ class Stream:
 
 def performer(voice: Voice, options: Options) -> Performer:
     """A performer of options that a stream can have."""
-    if options.key == key.AUTO:
+    if options.key in key.WORDS:
         raise OptionError("a live stream cannot know how high a song will go: give the key in semitones")
     for name in FILES_ONLY:
         if getattr(options, name) != getattr(Options, name):

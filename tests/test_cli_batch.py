@@ -241,10 +241,11 @@ def test_voices_are_listed_and_found_by_name(
     assert result.exit_code == 0 and (tmp_path / "a_tiny_+0.wav").is_file()
 
 
-def test_the_automatic_key_is_chosen_told_and_sung(voice: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("word", ["auto", "speech"])
+def test_a_key_that_is_a_word_is_chosen_told_and_sung(voice: Path, tmp_path: Path, word: str) -> None:
     """The tiny tracker hears 220 Hz in anything; 400 Hz is the top of its speakers' range."""
     song = recording(tmp_path / "a.wav")
-    result = run(voice, song, "--key", "auto", "--json")
+    result = run(voice, song, "--key", word, "--json")
     entry = json.loads(result.stdout)["results"][0]
-    assert entry["key"] == 0 and entry["target"].endswith("a_tiny_auto.wav")
+    assert entry["key"] == 0 and entry["target"].endswith(f"a_tiny_{word}.wav")
     assert tags.read(Path(entry["target"]))["comment"].endswith("; sung=+0")

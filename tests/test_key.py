@@ -41,6 +41,25 @@ def test_the_key_that_suits(low: float, high: float, goal: Range, expected: int)
     assert abs(found - expected) <= (0 if expected % 12 == 0 and low != 60 else 1)
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "goal", "expected"),
+    [
+        (200, 400, HEART, 0),
+        (130, 290, HEART, 2),  # speech that falls below now and then, where octaves leave it
+        (90, 200, HEART, 8),  # an octave is more than it takes
+        (700, 1000, HEART, -11),
+        (150, 300, F001, 9),
+        (60, 4000, Range(200, 250, 300), -13),  # fits nowhere: the least of it outside
+    ],
+)
+def test_the_fewest_semitones(low: float, high: float, goal: Range, expected: int) -> None:
+    heights = song(low, high)
+    found = key.fewest(heights, goal)
+    assert abs(found - expected) <= 1
+    if heights.outside(goal, found) < 0.25:
+        assert found == 0 or heights.outside(goal, found - np.sign(found)) >= 0.25
+
+
 @given(st.floats(60, 900), st.floats(1.0, 1.8), st.floats(100, 400), st.floats(1.9, 3.0))
 def test_a_narrow_song_lands_in_the_range_or_near(low: float, width: float, floor: float, reach: float) -> None:
     goal = Range(floor, floor * reach**0.5, floor * reach)
@@ -73,4 +92,4 @@ def test_a_mix_has_the_mixed_range() -> None:
 def test_without_pitch_the_key_stays() -> None:
     nothing = Heights()
     nothing.add(np.full(10, 220, np.float32), np.zeros(10, bool))
-    assert nothing.range is None and key.automatic(nothing, HEART) == 0
+    assert nothing.range is None and key.automatic(nothing, HEART) == key.fewest(nothing, HEART) == 0

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from moksori.runtime import key as keys
 from moksori.runtime.errors import MoksoriError, OptionError
 from moksori.runtime.files import sha256_of
 from moksori.runtime.key import Heights, Range
+from moksori.runtime.options import Key
 from moksori.train import corpus, heldout, measures
 from moksori.train.checkpoint import Ranking, State
 from moksori.train.dataset import PreparedData
@@ -41,7 +42,7 @@ class Audition:
     judge: Path | None = None  # a folder of clips of other speakers; else held-out ones are taken
     recogniser: Path | None = None  # a Whisper model for CTranslate2; without one, words are not judged
     speaker: str | None = None
-    key: float | Literal["auto"] = "auto"
+    key: Key = "auto"
     by_loss: bool = False  # judge nothing
 
     def hearing(self, role: str, config: Any, data: PreparedData, run_dir: Path, console: Console) -> Hearing:
@@ -176,17 +177,15 @@ def span(data: PreparedData, speaker: str) -> Range:
     return Range(*(float(known[name]) for name in ("f0_low", "f0_median", "f0_high")))
 
 
-def suited(sound: Sound, goal: Range) -> float:
-    """Semitones that bring a recording into a range, as svc-run's key auto."""
+def suited(sound: Sound, goal: Range, word: str = "auto") -> float:
+    """Semitones that bring a recording into a range, as svc-run's key of that word."""
     heights, f0 = Heights(), pitch(sound.at(RATE)).astype(np.float32)
     heights.add(f0, f0 > 0)
-    return keys.automatic(heights, goal)
+    return keys.WORDS[word](heights, goal)
 
 
-def _clip(name: str, path: Path, speaker: str, key: float | Literal["auto"], goal: Range) -> Clip:
+def _clip(name: str, path: Path, speaker: str, key: Key, goal: Range) -> Clip:
     sound = Sound.read(path)
     if not len(sound.samples) or np.abs(sound.samples).max() < SILENCE:
         raise OptionError(f"{path} is silent, and nothing can be judged by it: take it away")
-    if key != "auto":
-        return Clip(name, sound, speaker, key)
-    return Clip(name, sound, speaker, suited(sound, goal))
+    return Clip(name, sound, speaker, suited(sound, goal, key) if isinstance(key, str) else key)
