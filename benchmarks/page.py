@@ -207,7 +207,7 @@ SECTIONS = (
             "The same networks as others run them: eager torch, CREPE full every 5 ms, 100 denoiser evaluations."),
     Section(MEMORY, ("memory-*.json",), "python -m moksori.benchmarks.memory --minutes 1,6,60", table=_memory),
     Section("Live latency", ("latency-*.json",), "python -m moksori.benchmarks.latency"),
-    Section(PITCH, ("pitch.json",), "python -m moksori.benchmarks.pitch"),
+    Section(PITCH, ("pitch*.json",), "python -m moksori.benchmarks.pitch"),
     Section("Quality", ("quality-*.json",), "python -m moksori.benchmarks.quality demo"),
     Section("Graphs against their networks", ("parity*.json",), "python -m moksori.benchmarks.parity RUN_DIR"),
     Section("Graphics cards", ("gpu-*.json",), "python -m moksori.benchmarks.gpu"),
