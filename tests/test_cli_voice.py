@@ -193,7 +193,7 @@ def test_an_output_that_cannot_be_written_is_told(voice: Path, work: Path) -> No
 
 @pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT")
 def test_ctrl_c_leaves_no_trace(voice: Path, work: Path) -> None:
-    song, out = recording(work / "a.wav", seconds=400, rate=8_000), work / "out"
+    song, out = recording(work / "a.wav", seconds=2000, rate=8_000), work / "out"
     words = [
         sys.executable,
         "-m",
