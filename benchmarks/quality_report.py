@@ -135,7 +135,7 @@ def draw(results: Found, path: Path) -> None:
         axis.set_xticks(range(len(groups)), [f"{speaker}\n{kind}" for speaker, kind in groups], fontsize=8)
         axis.set_xlim(-0.6, len(groups) - 0.4)
         axis.set_title(measure.heading, loc="left", fontsize=10)
-    axes.flat[0].legend(fontsize=8)
+    figure.legend(*axes.flat[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)
     save(figure, path)
 
 
