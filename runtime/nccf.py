@@ -67,8 +67,10 @@ def _correlation(padded: Array, places: Numbers, lag: Numbers) -> Array:
 def _between(padded: Array, places: Numbers) -> Array:
     """The sound at fractions of samples, by Catmull and Rom's cubic; silence before its begin and after its end."""
     places = np.clip(places + 2, 1, len(padded) - 3)
-    at = places.astype(np.int32)
+    at = places.astype(np.intp)
     part = (places - at).astype(np.float32)
-    a, b, c, d = (padded[at + offset] for offset in (-1, 0, 1, 2))
+    at -= 1
+    # All are inside; "wrap" is the fastest way not to ask.
+    a, b, c, d = (padded[offset : len(padded) - 3 + offset].take(at, mode="wrap") for offset in range(4))
     sound: Array = b + 0.5 * part * (c - a + part * (2 * a - 5 * b + 4 * c - d + part * (3 * (b - c) + d - a)))
     return sound
