@@ -6,6 +6,9 @@ tracker that knows notes, octaves and noise has found; between its bins and its 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,9 +22,40 @@ STEP = 25.0  # cents between candidates; a parabola finds what lies between
 CENTS = np.arange(-100.0, 100.0 + STEP, STEP)
 TRUST = 0.1  # what a semitone's distance from the tracker costs, in correlation, and twice that four times as much
 LEAST = 0.5  # correlation below which there is no period
-POINTS = 32  # samples of a period
-BATCH = 256  # frames held at once
-SILENCE = 1e-9  # power
+POINTS = 64  # of a period, of which sums take every second; between fewer a cubic misses high harmonics
+BATCH = 128  # frames held at once
+SILENCE = 1e-13  # power, squared
+
+
+def cubic(points: Iterable[Any], part: Any) -> Any:
+    """Catmull and Rom's: what lies at ``part`` of the way from the second of four ``points`` to the third."""
+    a, b, c, d = points
+    return b + 0.5 * part * (c - a + part * (2 * a - 5 * b + 4 * c - d + part * (3 * (b - c) + d - a)))
+
+
+HALVES = POINTS / 2 * 2 ** (-CENTS / 1200)  # points from a frame to half of each candidate's period
+NEAREST, FARTHEST = int(HALVES.min()) - 1, int(HALVES.max()) + 2  # those that its cubics take
+SIDE = np.arange(NEAREST, FARTHEST + 1)
+AROUND = np.concatenate([-SIDE, SIDE])
+
+
+def _sums() -> Array:
+    """What products of all pairs AROUND a frame count for: [pairs, sums].
+
+    The sums of each candidate are of the sound before times that after, of its square before, and of that after.
+    """
+    before, after = np.zeros((2, len(HALVES), len(AROUND)))
+    for candidate, half in enumerate(HALVES):
+        whole = int(half)
+        first = whole - 1 - NEAREST
+        taps = cubic(np.eye(4), half - whole)
+        before[candidate, first : first + 4] = after[candidate, len(SIDE) + first : len(SIDE) + first + 4] = taps
+    pairs = ((before, after), (before, before), (after, after))
+    sums = np.concatenate([np.einsum("ck,cl->klc", *pair) for pair in pairs], 2)
+    return sums.reshape(len(AROUND) ** 2, -1).astype(np.float32)
+
+
+SUMS = _sums()
 
 
 def fitted(audio: Array, times: NDArray[np.floating], f0: Array, periods: int) -> tuple[Array, Array]:
@@ -41,10 +75,10 @@ def fitted(audio: Array, times: NDArray[np.floating], f0: Array, periods: int) -
 
 
 def _fitted(padded: Array, times: NDArray[np.floating], f0: Array, periods: int) -> tuple[Array, Array]:
-    length = periods * POINTS
+    length = periods * POINTS + 2 * FARTHEST
     period = RATE / f0.astype(np.float64)[:, None]
     places = times[:, None] * RATE + (np.arange(length) - (length - 1) / 2) / POINTS * period
-    alike = np.stack([_correlation(padded, places, period * 2 ** (-cents / 1200)) for cents in CENTS], 1)
+    alike = _alike(_between(padded, places))
     cost = TRUST * (CENTS / 100) ** 2
     best = (alike - cost).argmax(1)
     inside = np.clip(best, 1, len(CENTS) - 2)
@@ -55,22 +89,28 @@ def _fitted(padded: Array, times: NDArray[np.floating], f0: Array, periods: int)
     return np.where(found, f0 * 2 ** (moved / 1200), f0).astype(np.float32), np.clip(most, 0, 1).astype(np.float32)
 
 
-def _correlation(padded: Array, places: Numbers, lag: Numbers) -> Array:
-    """[F] of the sound half a ``lag`` [F, 1] before ``places`` [F, N] with that half a lag after, all in samples."""
-    window = hann(places.shape[1], places.shape[1])
-    before, after = (_between(padded, places + shift) for shift in (-lag / 2, lag / 2))
-    power = (before * before * window).sum(1) * (after * after * window).sum(1)
-    correlation: Array = (before * after * window).sum(1) / np.sqrt(power + SILENCE)
+def _alike(sound: Array) -> Array:
+    """[F, candidates]: correlation of ``sound`` [F, points] half a candidate's period earlier and as much later.
+
+    Points are the same parts of every frame's period, so a candidate lies between the same of them in all frames, and
+    its sums are weighted sums of the products of the sound at whole points.
+    """
+    length = sound.shape[1] - 2 * FARTHEST
+    window = hann(length, length)[::2]
+    shifted = np.lib.stride_tricks.sliding_window_view(sound, length, axis=1)[:, :, ::2]
+    heard = shifted[:, AROUND + FARTHEST] * np.sqrt(window / window.sum())
+    products = (heard @ heard.transpose(0, 2, 1)).reshape(len(sound), 1, -1)
+    both, before, after = np.split((products @ SUMS)[:, 0], 3, axis=1)
+    correlation: Array = both / np.sqrt(np.maximum(before * after, 0) + SILENCE)
     return correlation
 
 
 def _between(padded: Array, places: Numbers) -> Array:
-    """The sound at fractions of samples, by Catmull and Rom's cubic; silence before its begin and after its end."""
+    """The sound at fractions of samples; silence before its begin and after its end."""
     places = np.clip(places + 2, 1, len(padded) - 3)
     at = places.astype(np.intp)
     part = (places - at).astype(np.float32)
     at -= 1
     # All are inside; "wrap" is the fastest way not to ask.
-    a, b, c, d = (padded[offset : len(padded) - 3 + offset].take(at, mode="wrap") for offset in range(4))
-    sound: Array = b + 0.5 * part * (c - a + part * (2 * a - 5 * b + 4 * c - d + part * (3 * (b - c) + d - a)))
+    sound: Array = cubic((padded[offset : len(padded) - 3 + offset].take(at, mode="wrap") for offset in range(4)), part)
     return sound
