@@ -19,8 +19,10 @@ Numbers = NDArray[np.float64]
 
 RATE = 16_000  # Hz
 STEP = 25.0  # cents between candidates; a parabola finds what lies between
-CENTS = np.arange(-100.0, 100.0 + STEP, STEP)
-TRUST = 0.1  # what a semitone's distance from the tracker costs, in correlation, and twice that four times as much
+CENTS = np.arange(-150.0, 150.0 + STEP, STEP)
+# What a semitone's distance from the tracker costs, in correlation, and twice that four times as much: little where the
+# sound repeats itself exactly, more where echo and noise speak too, which is told by the best correlation.
+TRUST, DOUBT = 0.02, 0.5
 LEAST = 0.5  # correlation below which there is no period
 POINTS = 64  # of a period, of which sums take every second; between fewer a cubic misses high harmonics
 BATCH = 128  # frames held at once
@@ -59,7 +61,7 @@ SUMS = _sums()
 
 
 def fitted(audio: Array, times: NDArray[np.floating], f0: Array, periods: int) -> tuple[Array, Array]:
-    """Move ``f0`` [F] in Hz at ``times`` [F] in s of ``audio`` [n] at 16 kHz by less than a semitone.
+    """Move ``f0`` [F] in Hz at ``times`` [F] in s of ``audio`` [n] at 16 kHz by less than one and a half semitones.
 
     A frame is heard through a Hann window of ``periods`` periods. Where nothing repeats, f0 stays as it is.
 
@@ -79,13 +81,14 @@ def _fitted(padded: Array, times: NDArray[np.floating], f0: Array, periods: int)
     period = RATE / f0.astype(np.float64)[:, None]
     places = times[:, None] * RATE + (np.arange(length) - (length - 1) / 2) / POINTS * period
     alike = _alike(_between(padded, places))
-    cost = TRUST * (CENTS / 100) ** 2
+    trust = TRUST + DOUBT * (1 - np.clip(alike.max(1, keepdims=True), 0, 1)) ** 2
+    cost = trust * (CENTS / 100) ** 2
     best = (alike - cost).argmax(1)
-    inside = np.clip(best, 1, len(CENTS) - 2)
-    before, peak, after = (np.take_along_axis(alike - cost, inside[:, None] + side, 1)[:, 0] for side in (-1, 0, 1))
-    bend, most = before - 2 * peak + after, peak + cost[inside]
-    found = (inside == best) & (bend < 0) & (most >= LEAST)
-    moved = CENTS[inside] + STEP * 0.5 * (before - after) / np.where(found, bend, 1)
+    inside = np.clip(best, 1, len(CENTS) - 2)[:, None]
+    before, peak, after = (np.take_along_axis(alike - cost, inside + side, 1)[:, 0] for side in (-1, 0, 1))
+    bend, most = before - 2 * peak + after, np.take_along_axis(alike, inside, 1)[:, 0]
+    found = (inside[:, 0] == best) & (bend < 0) & (most >= LEAST)
+    moved = CENTS[inside[:, 0]] + STEP * 0.5 * (before - after) / np.where(found, bend, 1)
     return np.where(found, f0 * 2 ** (moved / 1200), f0).astype(np.float32), np.clip(most, 0, 1).astype(np.float32)
 
 

@@ -166,7 +166,7 @@ TRACKERS: dict[str, Kind] = {
             {"scores": Tensor((1, "F", swift.BINS)), "confidence": Tensor((1, "F"))},
         ),
         _swift_scores,
-        Options(decoder="viterbi", threshold=0.45, faint=0.05, periods=6),
+        Options(decoder="viterbi", threshold=0.45, faint=0.02, periods=6),
     ),
     "crepe": Kind(
         Interface({"frames": Tensor(("F", crepe.WINDOW))}, {"salience": Tensor(("F", crepe.BINS))}),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -55,7 +56,8 @@ def test_speed_runs_and_its_stages_add_up(tmp_path: Path, tiny_voice: Callable[.
     written = json.loads((tmp_path / "s.json").read_text(encoding="utf-8"))
     assert written["seconds"] == pytest.approx(12, abs=0.02)
     assert written["real_time_factor"] == pytest.approx(written["elapsed_seconds"] / 12, rel=0.01)
-    assert 0 < sum(written["stages"].values()) <= written["elapsed_seconds"] * 1.01
+    at_once = 1 + (os.cpu_count() or 1)  # lanes, and who hands them their chunks
+    assert 0 < sum(written["stages"].values()) <= written["elapsed_seconds"] * 1.01 * at_once
     for stage in written["stages"]:
         assert f"\n{stage} " in result.stdout
     assert f"real-time factor {written['real_time_factor']:.3f}" in result.stdout
