@@ -29,6 +29,7 @@ from moksori.benchmarks import (  # noqa: E402
     study_crepe,
     study_f0,
     study_guidance,
+    study_mix,
     study_steps,
     study_teacher,
     study_units,
@@ -240,6 +241,23 @@ def test_the_studies_that_convert_run(
     assert [row["name"] for row in record_of(tmp_path, "steps")["rows"]] == ["euler, 1", "euler, 2", "ab2, 2"]
     run(study_guidance, tmp_path, voice, "--weight", 2, *given)
     assert [row["evaluations"] for row in record_of(tmp_path, "guidance")["rows"]] == [4, 8]
+
+
+def test_a_mix_is_held_to_both_of_its_speakers(tmp_path: Path, tiny_voice: TinyVoice) -> None:
+    pytest.importorskip("resemblyzer")
+    pytest.importorskip("parselmouth")
+    song = audio.read(SONG, 16_000)
+    for name, at in (("in", 0), ("known/heart", 0), ("known/f001", 2)):
+        (tmp_path / name).mkdir(parents=True)
+        soundfile.write(tmp_path / name / "a.wav", song[at * 16_000 : (at + 2) * 16_000], 16_000)
+    given = ("--voice", tiny_voice(tmp_path / "voice"), "--inputs", tmp_path / "in", "--references", tmp_path / "known")
+    said = run(study_mix, tmp_path, *given, "--share", 1, "--share", 0, "--share", 0.25).stdout
+    assert "| heart:0.75,f001:0.25 |" in said
+    rows = record_of(tmp_path, "mix")["rows"]
+    assert [row["mix"] for row in rows] == ["heart:1", "heart:0.75,f001:0.25", "f001:1"]
+    assert all(row["similarity"][0] != row["similarity"][1] and row["error_rate"] is None for row in rows)
+    done = CliRunner().invoke(study_mix.main, [*(str(one) for one in given), "--of", "heart", "heart"])
+    assert done.exit_code != 0 and "name two speakers" in done.output
 
 
 def run(module: Any, root: Path, *arguments: object) -> Result:
