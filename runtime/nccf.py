@@ -16,7 +16,7 @@ Numbers = NDArray[np.float64]
 
 RATE = 16_000  # Hz
 POINTS = 128  # of the tracker's period
-EVERY = 4  # of the points count in a sum
+STRIDE = 4  # points from one that counts in a sum to the next
 HALVES = np.arange(58, 71)  # points of half a period: a semitone and a half up to as much down, in steps of 27 cents
 SEMITONES = 12 * np.log2(POINTS / 2 / HALVES)
 # What a semitone's distance from the tracker costs, in correlation, and twice that four times as much: little where the
@@ -62,11 +62,11 @@ def _fitted(padded: Array, times: NDArray[np.floating], f0: Array, periods: int)
 def _alike(sound: Array) -> Array:
     """[F, HALVES]: correlation of ``sound`` [F, points] so many points earlier with as many later."""
     length = sound.shape[1] - 2 * HALVES[-1]
-    window = hann(length, length)[::EVERY]
+    window = hann(length, length)[::STRIDE]
     root = np.sqrt(window / window.sum())
 
     def heard(first: int) -> Array:
-        part: Array = sound[:, first : first + length : EVERY] * root
+        part: Array = sound[:, first : first + length : STRIDE] * root
         return part
 
     found = np.empty((len(sound), len(HALVES)), np.float32)
