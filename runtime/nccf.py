@@ -28,7 +28,7 @@ SILENCE = 1e-13  # power, squared
 
 
 def fitted(audio: Array, times: NDArray[np.floating], f0: Array, periods: int) -> tuple[Array, Array]:
-    """Move ``f0`` [F] in Hz at ``times`` [F] in s of ``audio`` [n] at 16 kHz by less than one and a half semitones.
+    """Move ``f0`` [F] in Hz at ``times`` [F] in s of ``audio`` [n] at 16 kHz by a semitone and a half or so at most.
 
     A frame is heard through a Hann window of ``periods`` periods. Where nothing repeats, f0 stays as it is.
 
