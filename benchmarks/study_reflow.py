@@ -1,4 +1,4 @@
-"""What reflow should learn to make: straightenings that differ in one thing, then judged; among them an adversary."""
+"""What reflow should learn to make: straightenings that differ in who begins, in guidance, or by an adversary."""
 
 from __future__ import annotations
 
@@ -58,6 +58,11 @@ class Variant:
 
 VARIANTS = {
     USUAL: Variant({}),
+    "nobody leads": Variant({"lead": {}}),
+    "heart leads a quarter": Variant({"steps": 4}),
+    "heart leads half": Variant({"steps": 2}),
+    "ast_en leads f001": Variant({"lead": {"f001": "ast_en"}}),
+    "ast_en leads both": Variant({"lead": {"f001": "ast_en", "heart": "ast_en"}}),
     "guidance 2": Variant({"guidance": 2.0}),
     "a critic, weight 0.03": Variant({}, 0.03),
 }

@@ -15,9 +15,10 @@ from training import LOOP, refused, svc_train, written
 from moksori.export import run as runs
 from moksori.export.spec import ExportError
 from moksori.export.voice import About, Choices, export_voice
-from moksori.runtime import Converter, Options, Voice
+from moksori.runtime import Converter, Options, Voice, samplers
 from moksori.runtime.errors import OptionError
 from moksori.runtime.files import read_json, sha256_of
+from moksori.runtime.schedules import LINEAR
 from moksori.train import checkpoint, dataset
 from moksori.train import config as configs
 from moksori.train.dataset import PreparedData
@@ -69,7 +70,7 @@ def test_pairs_are_the_flows_own_ways(tiny_data: Path, trained: Path) -> None:
         *(batch[name] for name in ("units", "mel2ph", "f0", "voiced", "loudness", "speaker"))
     )
     with torch.no_grad():
-        wanted = sample(task.network.eval(), "velocity", start, condition, task.plan)
+        wanted = sample(task.network.eval(), "velocity", start, condition, samplers.plan(LINEAR, "ab2", 3))
     torch.testing.assert_close(mel, wanted)
     guided = ReflowTask(data, ReflowConfig(batch=2, frames=32, guidance=2.0, steps=3, noise_scale=0.4), trained)
     assert not torch.allclose(guided._pair(batch)[1], mel)
@@ -90,10 +91,33 @@ def test_targets_sing_what_others_sang(tiny_data: Path, trained: Path) -> None:
     torch.testing.assert_close(other["units"], one["units"])
 
 
+def test_another_sings_the_first_step(tiny_data: Path, trained: Path) -> None:
+    """Of three steps; the rest is sung as the target, as if the way began there."""
+    data = PreparedData(tiny_data)
+    config = ReflowConfig(batch=8, frames=32, steps=3, lead={"bob": "ann"})
+    task = ReflowTask(data, config, trained)
+    batch = next(task.batches(dataset.Share(), torch.device("cpu")))
+    assert set(batch["speaker"].argmax(1).tolist()) == {0, 1}
+    assert (batch["leader"].argmax(1) == data.speakers.index("ann")).all()
+    start, mel = task._pair(batch)
+    hear = task.network.eval().get_submodule("conditioner")
+    conditions = ("units", "mel2ph", "f0", "voiced", "loudness")
+    leader, target = (hear(*(batch[name] for name in (*conditions, who))) for who in ("leader", "speaker"))
+    first, rest = samplers.plan(LINEAR, "euler", 3)[:1], samplers.plan(LINEAR, "ab2", 2, depth=2 / 3)
+    with torch.no_grad():
+        begun = sample(task.network, "velocity", start, leader, first)
+        wanted = sample(task.network, "velocity", begun, target, rest)
+    torch.testing.assert_close(mel, wanted)
+
+
 def test_what_cannot_be_straightened_is_refused(tiny_data: Path, trained: Path, tmp_path: Path) -> None:
     refused(svc_train("reflow", tiny_data, tmp_path / "none", "--steps", 1), "holds no trained denoiser")
     (tmp_path / "r.yaml").write_text("targets: {zoe: 1.0}\n", encoding="utf-8")
     refused(svc_train("reflow", tiny_data, trained, "--config", tmp_path / "r.yaml"), "targets names zoe")
+    (tmp_path / "r.yaml").write_text("lead: {bob: zoe}\n", encoding="utf-8")
+    refused(svc_train("reflow", tiny_data, trained, "--config", tmp_path / "r.yaml"), "lead names zoe")
+    (tmp_path / "r.yaml").write_text("lead: {bob: ann}\nsteps: 1\n", encoding="utf-8")
+    refused(svc_train("reflow", tiny_data, trained, "--config", tmp_path / "r.yaml"), "must be 2 or more, not 1")
     (tmp_path / "r.yaml").write_text("targets: {bob: 0}\n", encoding="utf-8")
     refused(svc_train("reflow", tiny_data, trained, "--config", tmp_path / "r.yaml"), "targets must be numbers")
     plain = shutil.copytree(trained, tmp_path / "plain")

@@ -118,10 +118,11 @@ def flow(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_ways_to_straighten_are_judged_beside_one_another(
     tiny_data: Path, place: Path, flow: Path, same_threads: None
 ) -> None:
-    (place / "r.yaml").write_text("{frames: 32, targets: {bob: 1.0}, guidance: 1.5}", encoding="utf-8")
+    config = "{frames: 32, targets: {bob: 1.0}, lead: {bob: ann}, guidance: 1.5}"
+    (place / "r.yaml").write_text(config, encoding="utf-8")
     given = [str(tiny_data), str(flow), str(place / "work"), "--steps", "2", "--batch", "2", "--config",
              str(place / "r.yaml"), *panel(place), "--root", str(place)]  # fmt: skip
-    asked = ("as the recipe", "a critic, weight 0.03")
+    asked = ("as the recipe", "nobody leads", "a critic, weight 0.03")
     done = CliRunner().invoke(study_reflow.main, [*given, *(part for name in asked for part in ("--only", name))])
     assert done.exit_code == 0, done.output
     record = read_json(place / "benchmarks" / "results" / "study-reflow.json")

@@ -3,6 +3,9 @@
 That is reflow (Liu et al. 2022, section 2.2, arXiv:2209.03003) on pairs of noise and mel that the flow itself makes
 while it trains. The way between the two of a pair is straight, so the velocity to learn is the same all along it; and
 no recording of the mel is needed, so that any recording can be sung by any speaker in training as it will be in use.
+
+A speaker who sang few sounds may be led: somebody else sings the first step, in which it is mostly decided what is
+said, and the speaker the rest, in which it is decided who says it (docs/study/reflow.md).
 """
 
 from __future__ import annotations
@@ -36,6 +39,7 @@ class ReflowConfig:
     frames: int = 128
     speaker_weights: dict[str, float] = field(default_factory=dict)  # whose recordings are heard
     targets: dict[str, float] = field(default_factory=dict)  # who sings them; by default each its own
+    lead: dict[str, str] = field(default_factory=dict)  # speaker -> who sings the first step for it, and is understood
     steps: int = 4  # in which the flow makes a mel
     guidance: float = 1.0  # with which it does; what has learned from it needs none
     noise_scale: float = 0.2  # of the noise that it begins with, then and for good
@@ -62,9 +66,12 @@ class ReflowTask(DenoiserTask):
                 f"the denoiser of {run_dir} never did without its conditions (dropped in its config), so it cannot be "
                 "guided; leave guidance out"
             )
-        unknown = sorted(set(config.targets) - set(data.speakers))
-        if unknown:
-            raise OptionError(f"targets names {', '.join(unknown)}, but the data has {', '.join(data.speakers)}")
+        for what, names in (("targets", config.targets), ("lead", [*config.lead, *config.lead.values()])):
+            unknown = sorted({str(name) for name in names} - set(data.speakers))
+            if unknown:
+                raise OptionError(f"{what} names {', '.join(unknown)}, but the data has {', '.join(data.speakers)}")
+        if config.lead and config.steps < 2:
+            raise OptionError(f"lead takes the first of the steps, so there must be 2 or more, not {config.steps}")
         asked = np.array([*config.targets.values()], np.float64)
         self.shares = dataset.shares("targets", asked) if config.targets else asked
         kept = {name: getattr(config, name) for name in ("loop", "batch", "frames", "speaker_weights")}
@@ -72,8 +79,14 @@ class ReflowTask(DenoiserTask):
         self.reflow, self.trivial = config, None
         self.network.load_state_dict(weights)
         self.teacher = copy.deepcopy(self.network).eval().requires_grad_(False)
-        self.plan = samplers.plan(self.objective.schedule, SAMPLER, config.steps, guidance=config.guidance)
-        self.once = samplers.plan(self.objective.schedule, "euler", 1)
+        schedule, steps = self.objective.schedule, config.steps
+        whole = samplers.plan(schedule, SAMPLER, steps, guidance=config.guidance)
+        self.leaders = {str(speaker): str(leader) for speaker, leader in config.lead.items()}
+        self.parts = [("speaker", whole)]
+        if config.lead:
+            rest = samplers.plan(schedule, SAMPLER, steps - 1, 1 - 1 / steps, config.guidance)
+            self.parts = [("leader", whole[: len(whole) // steps]), ("speaker", rest)]
+        self.once = samplers.plan(schedule, "euler", 1)
 
     def losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         start, mel = self._pair(batch)
@@ -101,26 +114,29 @@ class ReflowTask(DenoiserTask):
     def _pair(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Noise, and the mel that the flow makes of it, both normalised [B,M,T]."""
         self.teacher.to(batch["noise"].device)
-        given = [batch[name] for name in CONDITIONS]
-        nothing = [0 * batch[name] if name in ("mel2ph", "speaker") else batch[name] for name in CONDITIONS]
-        hear = conditioner(self.teacher)
-        start = self.reflow.noise_scale * batch["noise"]
-        mel = sample(
-            self.teacher, self.objective.prediction, start, hear(*given), self.plan, hear(*nothing)
-        )
+
+        def heard(**changes: Tensor) -> Tensor:
+            found: Tensor = conditioner(self.teacher)(*({**batch, **changes}[name] for name in CONDITIONS))
+            return found
+
+        nothing = heard(mel2ph=0 * batch["mel2ph"], speaker=0 * batch["speaker"])
+        start = mel = self.reflow.noise_scale * batch["noise"]
+        for who, plan in self.parts:
+            mel = sample(self.teacher, self.objective.prediction, mel, heard(speaker=batch[who]), plan, nothing)
         return start, mel
 
     def _collate(self, crops: list[Crop], first_index: int) -> dataset.Batch:
         batch = super()._collate(crops, first_index)
-        if not self.reflow.targets:
-            return batch
-        names = list(self.reflow.targets)
-        for at in range(len(crops)):
-            rng = np.random.default_rng([self.config.loop.seed, first_index + at, 2])
-            target = self.data.speakers.index(str(rng.choice(names, p=self.shares)))
-            batch["speaker"][at] = np.eye(len(self.data.speakers), dtype=np.float32)[target]
-            batch["f0"][at] *= np.float32(2.0 ** self._octaves(crops[at].speaker, target))
-        return batch
+        names, known = list(self.reflow.targets), self.data.speakers
+        sung = [crop.speaker for crop in crops]
+        if names:
+            for at, crop in enumerate(crops):
+                rng = np.random.default_rng([self.config.loop.seed, first_index + at, 2])
+                sung[at] = known.index(str(rng.choice(names, p=self.shares)))
+                batch["f0"][at] *= np.float32(2.0 ** self._octaves(crop.speaker, sung[at]))
+        led = [known.index(self.leaders.get(known[one], known[one])) for one in sung]
+        one_hot = np.eye(len(known), dtype=np.float32)
+        return batch | {"speaker": one_hot[sung], "leader": one_hot[led]}
 
     def _octaves(self, singer: int, target: int) -> int:
         """Octaves that bring a speaker nearest to the middle of another's range."""
