@@ -191,7 +191,7 @@ def table(results: Mapping[str, Any]) -> str:
 
 
 def draw(results: Mapping[str, Any]) -> Figure:
-    """Each way as a bar from its similarity to the source to that to the target, and its words beside."""
+    """Each way as a bar from its similarity to the source to that to the target, a dot, and its words beside."""
     rows, targets = [row for row in results["rows"][::-1] if row["name"] != NONE], results["targets"]
     figure, axes = study.sheet(len(targets), 2, (12, len(targets) * (0.8 + 0.3 * len(rows))))
     places, colours = range(len(rows)), [study.ORANGE if row["name"] == USUAL else study.BLUE for row in rows]
@@ -199,9 +199,10 @@ def draw(results: Mapping[str, Any]) -> Figure:
         found = [row["figures"][who] for row in rows]
         near, far = ([one[name] for one in found] for name in ("similarity", "source_similarity"))
         likeness.barh(places, [a - b for a, b in zip(near, far, strict=True)], left=far, color=colours)
-        likeness.set_xlim(min(far) - EDGE, max(near) + EDGE)
+        likeness.plot(near, places, "o", color=study.BLACK, markersize=4)  # the end that is the target's
+        likeness.set_xlim(min(far + near) - EDGE, max(far + near) + EDGE)
         likeness.set_yticks(places, [row["name"] for row in rows])
-        likeness.set_title(f"as {who}: from similarity to source to that to target", loc="left", fontsize=10)
+        likeness.set_title(f"as {who}: from similarity to source to that to target (•)", loc="left", fontsize=10)
         words.barh(places, [100 * (one["error_rate"] or 0) for one in found], color=colours)
         words.set_yticks(places, [""] * len(rows))
         words.set_title("character errors, %", loc="left", fontsize=10)
