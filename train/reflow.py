@@ -51,7 +51,7 @@ class ReflowTask(DenoiserTask):
     Args:
         run_dir: where the denoiser was trained.
     Raises:
-        OptionError: there is no denoiser, it is no flow, it cannot be guided, or a target is unknown.
+        OptionError: there is no denoiser, it is no flow, it cannot be guided, or a target or leader is unknown.
     """
 
     ranking: Ranking | None = Ranking("validation/mel")
