@@ -39,7 +39,7 @@ class ReflowConfig:
     frames: int = 128
     speaker_weights: dict[str, float] = field(default_factory=dict)  # whose recordings are heard
     targets: dict[str, float] = field(default_factory=dict)  # who sings them; by default each its own
-    lead: dict[str, str] = field(default_factory=dict)  # speaker -> who sings the first step for it, and is understood
+    lead: dict[str, str] = field(default_factory=dict)  # speaker -> who sings the first step for it, to keep words
     steps: int = 4  # in which the flow makes a mel
     guidance: float = 1.0  # with which it does; what has learned from it needs none
     noise_scale: float = 0.2  # of the noise that it begins with, then and for good
