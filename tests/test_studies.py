@@ -29,6 +29,7 @@ from moksori.benchmarks import (  # noqa: E402
     study_crepe,
     study_f0,
     study_guidance,
+    study_hearing,
     study_mix,
     study_steps,
     study_teacher,
@@ -197,6 +198,24 @@ def test_the_teacher_study_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert rows[0]["phones"] > 0.4  # three letters, told by their pitch
     assert all(0 <= row[group] <= 1 for row in rows for group in ("speakers", "strangers"))
     assert "| 4 units |" in done.stdout and (tmp_path / "docs" / "figures" / "teacher.png").is_file()
+
+
+def test_the_hearing_study_runs(tmp_path: Path) -> None:
+    graph = ROOT / "voices" / "demo" / "content.onnx"
+    (tmp_path / "silence").mkdir()
+    noise = np.random.default_rng(0).normal(0, 0.1, 16_000)
+    soundfile.write(tmp_path / "silence" / "a.wav", noise, 16_000)
+    done = run(study_hearing, tmp_path, graph, "--student", f"itself={graph}", "--set", f"a song={SONG}",
+               "--set", f"noise={tmp_path / 'silence'}", "--set", f"noise={SONG}", "--clips", 1)  # fmt: skip
+    assert "| a song | 1 | 0 % |" in done.stdout and "| noise | 2 | 0 % |" in done.stdout
+    assert (tmp_path / "docs" / "figures" / "hearing.png").is_file()
+    assert study_hearing.missed(np.zeros((4, 2)), np.array([[1.0, -1], [-1, 1], [1, 1], [-1, -1]])) == 1
+    for options, reason in (
+        (("none.onnx", "--student", f"x={graph}", "--set", f"y={SONG}"), "name a content graph"),
+        ((graph, "--student", "x", "--set", f"y={SONG}"), "is no NAME=PLACE"),
+    ):
+        refused = CliRunner().invoke(study_hearing.main, [str(one) for one in options])
+        assert refused.exit_code == 2 and reason in refused.output
 
 
 def test_the_units_study_runs(tmp_path: Path, tiny_voice: TinyVoice, monkeypatch: pytest.MonkeyPatch) -> None:

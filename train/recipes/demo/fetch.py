@@ -20,13 +20,16 @@ from pathlib import Path
 
 import click
 import clips
+import polyglot
 import prompts
+import readers
 import singing
 import speech
 import sung
 from clips import Clip
 from packages import (
     TEACHER_PARTS,
+    DebianPackage,
     FetchError,
     build_python,
     debian_root,
@@ -38,6 +41,8 @@ from packages import (
 BASIC_PITCH = "basic-pitch==0.4.0"
 VOCADITO = "tests/resources/vocadito_10.wav"
 ALLISON = "Allison Smith, with Digium; Asterisk core sounds"
+ESPEAK = "eSpeak NG by its contributors, through espeakng-loader"
+FLITE = "Flite and its voices, Carnegie Mellon University"
 HEART = "hibari by Maureese Williams, distilled from Kokoro-82M (af_heart) by hexgrad; a synthetic voice"
 
 
@@ -49,13 +54,18 @@ class Source:
     licence: str
     credit: str
     clips: Callable[[Path], Iterator[Clip]]
-    language: str | None = None  # of Debian's prompts
+    debian: DebianPackage | None = None
 
 
 def prompts_in(language: str, licence: str, credit: str, held_out: int = 0) -> Source:
     """One language of Asterisk's prompts."""
-    package = prompts.package(language).name
-    return Source(package, licence, credit, lambda work: prompts.clips(work, language, held_out), language)
+    package = prompts.package(language)
+    return Source(package.name, licence, credit, lambda work: prompts.clips(work, language, held_out), package)
+
+
+def read_by(voice: str) -> Source:
+    """One of Flite's voices."""
+    return Source(readers.FLITE.name, "Flite", FLITE, lambda work: readers.clips(work, voice), readers.FLITE)
 
 
 SPEAKERS = {
@@ -72,6 +82,8 @@ SPEAKERS = {
     "ast_fr": prompts_in("fr", "CC-BY-SA-3.0", "June Wallack, with Digium; Asterisk core sounds"),
     "ast_it": prompts_in("it", "CC-BY-3.0", "Carlo Flora; Asterisk core sounds"),
     "ast_ru": prompts_in("ru", "CC-BY-3.0", "Maxim Topal, ivrvoice.ru; Asterisk core sounds", held_out=12),
+    **{f"flite_{voice}": read_by(voice) for voice in readers.VOICES},
+    "espeak": Source(polyglot.ESPEAK, "GPL-3.0-or-later, the program", ESPEAK, polyglot.clips),
 }
 
 
@@ -102,8 +114,8 @@ def speaker(work: Path, name: str) -> dict[str, str | float]:
     held_out = clips.seconds(work / "heldout" / name) / 60
     click.echo(f"{name}: {minutes:.1f} min, {held_out:.1f} min held out ({time.monotonic() - start:.0f} s)")
     package, _, version = source.package.partition("==")
-    if source.language:
-        version = debian_root(work, prompts.package(source.language))[1]
+    if source.debian:
+        version = debian_root(work, source.debian)[1]
     return {
         "package": package,
         "version": version,

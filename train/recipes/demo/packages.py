@@ -132,12 +132,21 @@ def pip(python: Path, *arguments: str, path: Path | None = None) -> None:
 
 
 def command(
-    line: list[str], cwd: Path | None = None, path: Path | None = None, advice: str | None = None
+    line: list[str],
+    cwd: Path | None = None,
+    path: Path | None = None,
+    libraries: str | None = None,
+    advice: str | None = None,
 ) -> str:
-    """Run a program and return its output; a failure becomes a one-line FetchError."""
+    """Run a program, which finds shared ``libraries`` in these folders, and return its output.
+
+    A failure becomes a one-line FetchError.
+    """
     environment = dict(os.environ)
     if path:
         environment["PATH"] = f"{path}{os.pathsep}{environment['PATH']}"
+    if libraries:
+        environment["LD_LIBRARY_PATH"] = libraries
     try:
         done = subprocess.run(line, cwd=cwd, env=environment, capture_output=True, text=True)
     except FileNotFoundError:

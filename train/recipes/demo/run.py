@@ -12,6 +12,7 @@ steps. Every step resumes: stop it at any moment and start it again.
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import subprocess
@@ -19,6 +20,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import click
+import clips
+import readers
+import resung
 import torch
 from choose import choose
 from programs import Programs
@@ -39,11 +43,11 @@ TARGETS = ("heart", "f001")
 PROGRAMS = Programs()
 SETTINGS = ("steps", "guidance", "noise_scale")  # with which the denoiser sings, and with which reflow teaches it
 # speaker -> folders of fetched audio
-FOLDERS = {
-    "heart": ("heart", "heart_sung"),
-    "f001": ("f001",),
-    **{f"ast_{language}": (f"ast_{language}",) for language in ("en", "es", "fr", "it", "ru")},
-}
+PROMPTS = [f"ast_{language}" for language in ("en", "es", "fr", "it", "ru")]
+READERS = [*(f"flite_{voice}" for voice in readers.VOICES), "espeak"]
+FOLDERS = {"heart": ("heart", "heart_sung"), "f001": ("f001",), **{name: (name,) for name in PROMPTS}}
+# The content network hears more voices than the others, and all of them sing too.
+HEARD = FOLDERS | {name: (name, f"{name}_sung") for name in (*PROMPTS, *READERS)}
 
 
 @click.command(help=__doc__)
@@ -68,12 +72,15 @@ def _main(work: Path, voice: Path) -> None:
         teach(str(work / "whisper"), fetched, teacher)
     if not pitch.exists():
         export_swift(pitch)
-    _arrange(work)
-    _prepare(work / "train_audio", work / "taught", teacher, pitch, altered=0)  # svc-train content alters them itself
+    _sing(work, pitch)
+    _arrange(work, work / "train_audio", FOLDERS)
+    _arrange(work, work / "heard_audio", HEARD)
+    _prepare(work / "heard_audio", work / "taught", teacher, pitch, altered=0)  # svc-train content alters them itself
+    _prepare(work / "train_audio", work / "copied", teacher, pitch, cache="f0")  # the vocoder needs no units
     about = configs.load(HERE / "about.yaml", About())
     with PROGRAMS.together() as pool:
         half = max(1, workers.cores() // 2)
-        vocoder = pool.submit(_train, work / "taught", run, "vocoder", half)  # needs no units
+        vocoder = pool.submit(_train, work / "copied", run, "vocoder", half)
         _train(work / "taught", run, "content", half)
         PROGRAMS.run("-m", "moksori.export.cli", run, heard, "--content-only", "--force")
         _prepare(work / "train_audio", work / "data", heard, pitch, altered=2)
@@ -87,8 +94,20 @@ def _main(work: Path, voice: Path) -> None:
     click.echo(f"wrote {voice} with the denoiser of step {step}")
 
 
-def _prepare(recordings: Path, data: Path, heard: Path, pitch: Path, altered: int) -> None:
-    options: list[str | Path] = ["--content", heard, "--pitch", pitch, "--perturb", str(altered)]
+def _sing(work: Path, pitch: Path) -> None:
+    """What was read, sung too; what was held out of it is held out again."""
+    for name in (*PROMPTS, *READERS):
+        if not (work / "audio" / f"{name}_sung").is_dir():
+            click.echo(f"{name}_sung: from {name} …")
+            made = resung.clips(work / "audio" / name, pitch)
+            held_out = (replace(clip, held_out=True) for clip in resung.clips(work / "heldout" / name, pitch))
+            clips.write(work, f"{name}_sung", itertools.chain(made, held_out))
+
+
+def _prepare(
+    recordings: Path, data: Path, heard: Path, pitch: Path, altered: int = 0, cache: str = "units"
+) -> None:
+    options: list[str | Path] = ["--content", heard, "--pitch", pitch, "--perturb", str(altered), "--cache", cache]
     PROGRAMS.run("-m", "moksori.train.prepare", recordings, data, *options)
 
 
@@ -103,11 +122,11 @@ def _train(data: Path, run: Path, role: str, threads: int | None = None) -> None
     PROGRAMS.run("-m", "moksori.train.cli", *arguments, name=role)
 
 
-def _arrange(work: Path) -> None:
+def _arrange(work: Path, target: Path, folders: dict[str, tuple[str, ...]]) -> None:
     """One folder a speaker, as svc-prepare wants it, of hard links to what was fetched."""
-    for speaker, parts in FOLDERS.items():
+    for speaker, parts in folders.items():
         for name in parts:
-            folder = work / "train_audio" / speaker / name
+            folder = target / speaker / name
             folder.mkdir(parents=True, exist_ok=True)
             for file in sorted((work / "audio" / name).glob("*.flac")):
                 if not (folder / file.name).exists():

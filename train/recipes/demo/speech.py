@@ -49,16 +49,16 @@ def clips(work: Path) -> Iterator[Clip]:
             return
 
 
-def gathered(read: Iterable[np.ndarray], rng: random.Random) -> Iterator[np.ndarray]:
+def gathered(read: Iterable[np.ndarray], rng: random.Random, rate: int = RATE) -> Iterator[np.ndarray]:
     """Join sentences to clips of various lengths, up to MAX_S."""
     pending: list[np.ndarray] = []
     for audio in read:
-        if pending and len(joined([*pending, audio], RATE, GAP_S)) > MAX_S * RATE:
-            yield joined(pending, RATE, GAP_S)
+        if pending and len(joined([*pending, audio], rate, GAP_S)) > MAX_S * rate:
+            yield joined(pending, rate, GAP_S)
             pending = []
         pending.append(audio)
-        if len(joined(pending, RATE, GAP_S)) > rng.uniform(MIN_S, MAX_S) * RATE:
-            yield joined(pending, RATE, GAP_S)
+        if len(joined(pending, rate, GAP_S)) > rng.uniform(MIN_S, MAX_S) * rate:
+            yield joined(pending, rate, GAP_S)
             pending = []
 
 

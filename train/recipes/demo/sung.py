@@ -51,18 +51,25 @@ def spoken(tts: Any, phonemes: str, rng: np.random.Generator) -> tuple[np.ndarra
     return dsp.synth(*parts, rng), parts[-1]
 
 
-def sung(speech: np.ndarray, f0: np.ndarray, number: int, rng: np.random.Generator) -> np.ndarray:
+def sung(
+    speech: np.ndarray,
+    f0: np.ndarray,
+    number: int,
+    rng: np.random.Generator,
+    stretch: float = STRETCH,
+    within: tuple[float, float] = (LOW_HZ, HIGH_HZ),
+) -> np.ndarray:
     """Re-pitch and stretch speech by pitch-synchronous overlap-add (TD-PSOLA, Moulines and Charpentier 1990).
 
-    The grains are cut at the synthesiser's own pitch pulses, so no pitch marks need be guessed and the
-    timbre of every period is kept.
+    The grains are cut one period of f0 apart. With a synthesiser's own f0 that is at its pitch pulses, so that the
+    timbre of every period is kept. ``within`` is the melody's range in Hz.
     """
     voiced = f0 > VOICED_HZ
-    ends = np.cumsum(np.where(voiced, STRETCH, 1.0)) * HOP
+    ends = np.cumsum(np.where(voiced, stretch, 1.0)) * HOP
     knots_out = np.concatenate([[0.0], ends])
     knots_in = np.arange(len(f0) + 1.0) * HOP
     frames = np.interp((np.arange(int(ends[-1]) // HOP) + 0.5) * HOP, knots_out, knots_in) // HOP
-    tune = melody(voiced[frames.astype(int)], number, rng)
+    tune = melody(voiced[frames.astype(int)], number, rng, within)
 
     marks, periods = pulses(speech, f0)
     samples = np.arange(len(tune) * HOP)
@@ -118,9 +125,11 @@ def copied(speech: np.ndarray, voiced: np.ndarray, knots_out: np.ndarray, length
     return result
 
 
-def melody(voiced: np.ndarray, number: int, rng: np.random.Generator) -> np.ndarray:
+def melody(
+    voiced: np.ndarray, number: int, rng: np.random.Generator, within: tuple[float, float]
+) -> np.ndarray:
     """f0 (F,) in Hz, everywhere: notes of a major scale, glides between them, vibrato on long notes."""
-    low, high = midi(LOW_HZ) + 0.5, midi(HIGH_HZ) - 0.5
+    low, high = midi(within[0]) + 0.5, midi(within[1]) - 0.5
     # The golden ratio spreads the clips' centres evenly over the range, however many there are.
     centre = low + (high - low) * ((0.5 + number * 0.6180339887) % 1.0)
     key = int(rng.integers(12))
