@@ -209,6 +209,10 @@ SECTIONS = (
     Section("Live latency", ("latency-*.json",), "python -m moksori.benchmarks.latency"),
     Section(PITCH, ("pitch*.json",), "python -m moksori.benchmarks.pitch"),
     Section("Quality", ("quality-*.json",), "python -m moksori.benchmarks.quality demo"),
+    Section("Quality of prompts made to sing", ("sung-*.json",),
+            "python -m moksori.benchmarks.quality demo --sung sung --output benchmarks/results/sung-demo",
+            "Three held-out prompts of each language, as the demo voice's recipe draws them out and re-pitches them "
+            "(`build/demo/heldout/ast_*_sung` after `make demo-voice`)."),
     Section("Graphs against their networks", ("parity*.json",), "python -m moksori.benchmarks.parity RUN_DIR"),
     Section("Graphics cards", ("gpu-*.json",), "python -m moksori.benchmarks.gpu"),
     Section("Preparing", ("prepare-*.json",), "python -m moksori.benchmarks.prepare", table=_prepare),
