@@ -42,9 +42,9 @@ LONGER_ON_GPU = 4
 TARGETS = ("heart", "f001")
 PROGRAMS = Programs()
 SETTINGS = ("steps", "guidance", "noise_scale")  # with which the denoiser sings, and with which reflow teaches it
-# speaker -> folders of fetched audio
 PROMPTS = [f"ast_{language}" for language in ("en", "es", "fr", "it", "ru")]
 READERS = [*(f"flite_{voice}" for voice in readers.VOICES), "espeak"]
+# speaker -> folders of fetched audio
 FOLDERS = {"heart": ("heart", "heart_sung"), "f001": ("f001",), **{name: (name,) for name in PROMPTS}}
 # The content network hears more voices than the others, and all of them sing too.
 HEARD = FOLDERS | {name: (name, f"{name}_sung") for name in (*PROMPTS, *READERS)}
