@@ -60,11 +60,11 @@ def reader(work: Path) -> Callable[[str, str, int, int], np.ndarray]:
             heard.append(np.ctypeslib.as_array(samples, (count,)).copy())
         return 0
 
-    kept = CALLBACK(take)
-    library.espeak_SetSynthCallback(kept)
+    callback = CALLBACK(take)
 
-    def read(text: str, voice: str, words: int, pitch: int, kept: object = kept) -> np.ndarray:
+    def read(text: str, voice: str, words: int, pitch: int) -> np.ndarray:
         heard.clear()
+        library.espeak_SetSynthCallback(callback)  # here, so that it lives as long as it may be called
         library.espeak_SetVoiceByName(voice.encode())
         library.espeak_SetParameter(RATE_PARAMETER, words, 0)
         library.espeak_SetParameter(PITCH_PARAMETER, pitch, 0)

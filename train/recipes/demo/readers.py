@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -26,10 +26,9 @@ SECONDS = 12 * 60
 
 def clips(work: Path, voice: str) -> Iterator[Clip]:
     """Yield a voice's clips, of the sentences of "heart", each voice's in an order of its own."""
-    texts = sentences(work)
+    read, texts, total = reader(work, voice), sentences(work), 0.0
     random.Random(voice).shuffle(texts)
-    total = 0.0
-    for audio in gathered((read(work, voice, text) for text in texts), random.Random(voice), RATE):
+    for audio in gathered(map(read, texts), random.Random(voice), RATE):
         if MIN_S * RATE <= len(audio) <= MAX_S * RATE:
             yield Clip(audio, RATE)
             total += len(audio) / RATE
@@ -37,13 +36,16 @@ def clips(work: Path, voice: str) -> Iterator[Clip]:
             return
 
 
-def read(work: Path, voice: str, text: str) -> np.ndarray:
-    """A sentence, read aloud (samples,)."""
+def reader(work: Path, voice: str) -> Callable[[str], np.ndarray]:
+    """What reads a text aloud, as samples (n,) at RATE."""
     program = debian_root(work, FLITE)[0] / FLITE.proof
     folders = [next(debian_root(work, package)[0].glob(package.proof)).parent for package in LIBRARIES]
-    with tempfile.TemporaryDirectory() as folder:
-        target = Path(folder, "read.wav")
-        line = [str(program), "-voice", voice, "-t", text, "-o", str(target)]
-        command(line, libraries=os.pathsep.join(map(str, folders)))
-        audio, _ = soundfile.read(target, dtype="float32")
-    return np.asarray(audio)
+    libraries = os.pathsep.join(map(str, folders))
+
+    def read(text: str) -> np.ndarray:
+        with tempfile.TemporaryDirectory() as folder:
+            target = Path(folder, "read.wav")
+            command([str(program), "-voice", voice, "-t", text, "-o", str(target)], libraries=libraries)
+            return np.asarray(soundfile.read(target, dtype="float32")[0])
+
+    return read
