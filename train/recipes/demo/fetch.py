@@ -4,8 +4,8 @@ python train/recipes/demo/fetch.py WORK_DIR
 
 Makes `audio/SPEAKER/*.flac` to train on, `heldout/SPEAKER/*.flac` to measure with, `notes/f001/*.json`,
 `teacher/` (Whisper-base for CTranslate2) and SOURCES.json: where each came from and what credit it asks for.
-Whatever is finished is not made again. A C++ compiler is needed to build pysinsy, and apt-get for the sounds
-and texts unless they are installed.
+Whatever is finished is not made again. A compiler of C and C++ is needed to build pysinsy and ttspico, and apt-get for
+the sounds and texts unless they are installed.
 """
 
 from __future__ import annotations
@@ -20,9 +20,12 @@ from pathlib import Path
 
 import click
 import clips
+import flite
+import mei
+import pico
 import polyglot
 import prompts
-import readers
+import recorded
 import singing
 import speech
 import sung
@@ -43,6 +46,10 @@ VOCADITO = "tests/resources/vocadito_10.wav"
 ALLISON = "Allison Smith, with Digium; Asterisk core sounds"
 ESPEAK = "eSpeak NG by its contributors, through espeakng-loader"
 FLITE = "Flite and its voices, Carnegie Mellon University"
+PICO = "SVOX Pico and its voices, SVOX AG, through ttspico by Spiros Evangelatos"
+MEI = "Mei, HTS Working Group and MMDAgent, Nagoya Institute of Technology; read by Open JTalk through pyopenjtalk-plus"
+NSH = "msu_ru_nsh, Nickolay V. Shmyrev"
+MENARDI = "Marco Menardi and Paola Dal Zot, prompts for Asterisk"
 HEART = "hibari by Maureese Williams, distilled from Kokoro-82M (af_heart) by hexgrad; a synthetic voice"
 
 
@@ -63,9 +70,19 @@ def prompts_in(language: str, licence: str, credit: str, held_out: int = 0) -> S
     return Source(package.name, licence, credit, lambda work: prompts.clips(work, language, held_out), package)
 
 
-def read_by(voice: str) -> Source:
+def flite_by(voice: str) -> Source:
     """One of Flite's voices."""
-    return Source(readers.FLITE.name, "Flite", FLITE, lambda work: readers.clips(work, voice), readers.FLITE)
+    return Source(flite.FLITE.name, "Flite", FLITE, lambda work: flite.clips(work, voice), flite.FLITE)
+
+
+def pico_by(voice: str) -> Source:
+    """One of Pico's voices."""
+    return Source(pico.PICO, "Apache-2.0", PICO, lambda work: pico.clips(work, voice))
+
+
+def recorded_in(package: DebianPackage, licence: str, credit: str) -> Source:
+    """The recordings of a Debian package."""
+    return Source(package.name, licence, credit, lambda work: recorded.clips(work, package), package)
 
 
 SPEAKERS = {
@@ -82,8 +99,12 @@ SPEAKERS = {
     "ast_fr": prompts_in("fr", "CC-BY-SA-3.0", "June Wallack, with Digium; Asterisk core sounds"),
     "ast_it": prompts_in("it", "CC-BY-3.0", "Carlo Flora; Asterisk core sounds"),
     "ast_ru": prompts_in("ru", "CC-BY-3.0", "Maxim Topal, ivrvoice.ru; Asterisk core sounds", held_out=12),
-    **{f"flite_{voice}": read_by(voice) for voice in readers.VOICES},
+    **{f"flite_{voice}": flite_by(voice) for voice in flite.VOICES},
+    **{f"pico_{voice}": pico_by(voice) for voice in pico.VOICES},
     "espeak": Source(polyglot.ESPEAK, "GPL-3.0-or-later, the program", ESPEAK, polyglot.clips),
+    "mei": Source(mei.OPEN_JTALK, "CC-BY-3.0", MEI, mei.clips),
+    "nsh": recorded_in(recorded.NSH, "Festvox", NSH),
+    "menardi": recorded_in(recorded.MENARDI, "CC-BY-SA-3.0", MENARDI),
 }
 
 

@@ -21,7 +21,8 @@ from pathlib import Path
 
 import click
 import clips
-import readers
+import flite
+import pico
 import resung
 import torch
 from choose import choose
@@ -43,9 +44,10 @@ TARGETS = ("heart", "f001")
 PROGRAMS = Programs()
 SETTINGS = ("steps", "guidance", "noise_scale")  # with which the denoiser sings, and with which reflow teaches it
 PROMPTS = [f"ast_{language}" for language in ("en", "es", "fr", "it", "ru")]
-READERS = [*(f"flite_{voice}" for voice in readers.VOICES), "espeak"]
+READERS = [*(f"flite_{voice}" for voice in flite.VOICES), *(f"pico_{voice}" for voice in pico.VOICES)]
+READERS += ["espeak", "mei", "nsh", "menardi"]
 # speaker -> folders of fetched audio
-FOLDERS = {"heart": ("heart", "heart_sung"), "f001": ("f001",), **{name: (name,) for name in PROMPTS}}
+FOLDERS = {"heart": ("heart", "heart_sung"), "f001": ("f001", "f001_high"), **{name: (name,) for name in PROMPTS}}
 # The content network hears more voices than the others, and all of them sing too.
 HEARD = FOLDERS | {name: (name, f"{name}_sung") for name in (*PROMPTS, *READERS)}
 
@@ -95,13 +97,16 @@ def _main(work: Path, voice: Path) -> None:
 
 
 def _sing(work: Path, pitch: Path) -> None:
-    """What was read, sung too; what was held out of it is held out again."""
+    """What was read, sung too, and what f001 sang, higher; what was held out is held out again."""
     for name in (*PROMPTS, *READERS):
         if not (work / "audio" / f"{name}_sung").is_dir():
             click.echo(f"{name}_sung: from {name} …")
             made = resung.clips(work / "audio" / name, pitch)
             held_out = (replace(clip, held_out=True) for clip in resung.clips(work / "heldout" / name, pitch))
             clips.write(work, f"{name}_sung", itertools.chain(made, held_out))
+    if not (work / "audio" / "f001_high").is_dir():
+        click.echo("f001_high: from f001 …")
+        clips.write(work, "f001_high", resung.clips(work / "audio" / "f001", pitch, resung.HIGHER))
 
 
 def _prepare(
