@@ -92,26 +92,41 @@ def test_whispers_weights_get_the_names_of_our_network() -> None:
         np.testing.assert_array_equal(part, fused[at * width : (at + 1) * width])
 
 
-@pytest.mark.parametrize("name", ["READ", "HIGHER"])
-def test_what_was_read_is_sung(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Syllables of one pitch follow a melody, as long as wanted, with pauses between them."""
+def test_what_was_read_is_sung(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Syllables of one pitch last longer and follow a melody, as loud as they were, with pauses between them."""
     soundfile = pytest.importorskip("soundfile")
     monkeypatch.syspath_prepend(str(RECIPE))
     resung = importlib.import_module("resung")
-    manner, graph = getattr(resung, name), VOICES / "demo" / "pitch.onnx"
     seconds = np.arange(6 * 16_000) / 16_000
     buzz = sum(np.sin(2 * np.pi * 150 * k * seconds) / k for k in range(1, 40))
     soundfile.write(tmp_path / "read.flac", 0.2 * buzz * (seconds % 0.5 < 0.4), 16_000)
-    made = [clip.audio for clip in resung.clips(tmp_path, graph, manner)]
-    assert len(made) == 1 and len(made[0]) >= 6 * manner.rate / manner.formants[1]
+    made = [clip.audio for clip in resung.clips(tmp_path, VOICES / "demo" / "pitch.onnx")]
+    assert len(made) == 1 and len(made[0]) > 6 * resung.RATE / resung.SMALLER
     tracker = pitch.Tracker(Voice.load(str(VOICES / "demo"), "cpu").pitch, "swift_scores", 60, 1000)
-    times = np.arange(0.1, len(made[0]) / manner.rate - 0.1, 0.02)
-    f0, voiced = tracker.at(soxr.resample(made[0], manner.rate, 16_000), times)
+    times = np.arange(0.1, len(made[0]) / resung.RATE - 0.1, 0.02)
+    f0, voiced = tracker.at(soxr.resample(made[0], resung.RATE, 16_000), times)
     assert 0.5 < voiced.mean() < 1
-    low, high = 150 * np.array(manner.reach) * manner.formants
+    low, high = 0.85 * 150 * resung.LARGER, 3 * 150 * resung.SMALLER
     assert np.mean((f0[voiced] > 0.95 * low) & (f0[voiced] < 1.05 * high)) > 0.95
     assert np.ptp(np.log2(np.percentile(f0[voiced], [10, 90]))) > 0.15
-    assert list(resung.clips(tmp_path / "none", graph, manner)) == []
+    assert list(resung.clips(tmp_path / "none", VOICES / "demo" / "pitch.onnx")) == []
+
+
+def test_what_was_sung_is_played_faster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    soundfile = pytest.importorskip("soundfile")
+    monkeypatch.syspath_prepend(str(RECIPE))
+    singing = importlib.import_module("singing")
+    rate = 48_000
+    folder = tmp_path / "audio" / "f001"
+    folder.mkdir(parents=True)
+    soundfile.write(folder / "a.flac", 0.5 * np.sin(2 * np.pi * 440 * np.arange(2 * rate) / rate), rate)
+    (clip,) = singing.higher(tmp_path)
+    ratio = 2 * rate / len(clip.audio)
+    assert singing.FASTER[0] <= ratio <= singing.FASTER[1]
+    loudest = np.abs(np.fft.rfft(clip.audio)).argmax() * rate / len(clip.audio)
+    assert loudest == pytest.approx(440 * ratio, abs=2) and not clip.held_out
+    with pytest.raises(importlib.import_module("packages").FetchError, match="f001 must be made first"):
+        list(singing.higher(tmp_path / "none"))
 
 
 WAITS = """

@@ -97,16 +97,13 @@ def _main(work: Path, voice: Path) -> None:
 
 
 def _sing(work: Path, pitch: Path) -> None:
-    """What was read, sung too, and what f001 sang, higher; what was held out is held out again."""
+    """What was read, sung too; what was held out of it is held out again."""
     for name in (*PROMPTS, *READERS):
         if not (work / "audio" / f"{name}_sung").is_dir():
             click.echo(f"{name}_sung: from {name} …")
             made = resung.clips(work / "audio" / name, pitch)
             held_out = (replace(clip, held_out=True) for clip in resung.clips(work / "heldout" / name, pitch))
             clips.write(work, f"{name}_sung", itertools.chain(made, held_out))
-    if not (work / "audio" / "f001_high").is_dir():
-        click.echo("f001_high: from f001 …")
-        clips.write(work, "f001_high", resung.clips(work / "audio" / "f001", pitch, resung.HIGHER))
 
 
 def _prepare(

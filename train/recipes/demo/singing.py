@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import soundfile
+import soxr
 from clips import Clip
-from packages import build_python, command, fresh_folder
+from packages import FetchError, build_python, command, fresh_folder
 from scipy.signal import butter, sosfiltfilt
 
 PYSINSY = "pysinsy==0.0.5"
@@ -23,6 +25,7 @@ BLOW_UP = 30000.0
 RUMBLE_HZ = 70.0  # far below the lowest note; the voice hums here between phrases
 # MIDI. Outside this range the voice no longer follows the notes: its training songs held none.
 LOW, HIGH = 60, 76
+HIGHER_SECONDS, FASTER = 6 * 60, (1.25, 1.5)  # times
 DIVISIONS = 4  # of a quarter note
 MORAE = [
     *"あいうえおかきくけこさしすせそたちつてとなにぬねのはひふへほまみむめも",
@@ -74,6 +77,22 @@ def clips(work: Path) -> Iterator[Clip]:
         if total >= SECONDS:
             break
     fresh_folder(scores).rmdir()
+
+
+def higher(work: Path) -> Iterator[Clip]:
+    """Yield clips of hers played faster: higher than the synthesiser can, as harmonic, formants of a smaller singer."""
+    files = sorted((work / "audio" / "f001").glob("*.flac"))
+    if not files:
+        raise FetchError("f001_high is made of f001: f001 must be made first")
+    rng, total = random.Random("f001_high"), 0.0
+    rng.shuffle(files)
+    for file in files:
+        audio, rate = soundfile.read(file, dtype="float32")
+        faster = soxr.resample(audio, rate * rng.uniform(*FASTER), rate)
+        yield Clip(np.asarray(faster), rate)
+        total += len(faster) / rate
+        if total >= HIGHER_SECONDS:
+            return
 
 
 def compose(seconds: float) -> list[tuple[int, list[Note]]]:

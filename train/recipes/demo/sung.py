@@ -17,7 +17,7 @@ STRETCH = 1.8
 VOICED_HZ = 80.0  # below it the network's f0 means silence, creak or an onset
 SURE_HZ = 100.0  # above it the voice is certainly periodic
 LOW_HZ, HIGH_HZ = 150.0, 660.0
-EDGE_S = 0.004  # of fade between copied and re-pitched sound
+EDGE = 96  # samples of fade between copied and re-pitched sound
 MAJOR = (0, 2, 4, 5, 7, 9, 11)
 
 
@@ -58,31 +58,28 @@ def sung(
     rng: np.random.Generator,
     stretch: float = STRETCH,
     within: tuple[float, float] = (LOW_HZ, HIGH_HZ),
-    rate: int = RATE,
 ) -> np.ndarray:
     """Re-pitch and stretch speech by pitch-synchronous overlap-add (TD-PSOLA, Moulines and Charpentier 1990).
 
     The grains are cut one period of f0 apart. With a synthesiser's own f0 that is at its pitch pulses, so that the
-    timbre of every period is kept. ``within`` is the melody's range in Hz; f0 has a frame every FRAME_S.
+    timbre of every period is kept. ``within`` is the melody's range in Hz.
     """
-    hop = round(rate * FRAME_S)
     voiced = f0 > VOICED_HZ
-    ends = np.cumsum(np.where(voiced, stretch, 1.0)) * hop
+    ends = np.cumsum(np.where(voiced, stretch, 1.0)) * HOP
     knots_out = np.concatenate([[0.0], ends])
-    knots_in = np.arange(len(f0) + 1.0) * hop
-    frames = np.interp((np.arange(int(ends[-1]) // hop) + 0.5) * hop, knots_out, knots_in) // hop
+    knots_in = np.arange(len(f0) + 1.0) * HOP
+    frames = np.interp((np.arange(int(ends[-1]) // HOP) + 0.5) * HOP, knots_out, knots_in) // HOP
     tune = melody(voiced[frames.astype(int)], number, rng, within)
 
-    marks, periods = pulses(speech, f0, rate)
-    samples = np.arange(len(tune) * hop)
-    pitch = np.exp(np.interp((samples + 0.5) / hop - 0.5, np.arange(len(tune)), np.log(tune)))
-    cycles = np.cumsum(pitch / rate)
+    marks, periods = pulses(speech, f0)
+    samples = np.arange(len(tune) * HOP)
+    pitch = np.exp(np.interp((samples + 0.5) / HOP - 0.5, np.arange(len(tune)), np.log(tune)))
+    cycles = np.cumsum(pitch / RATE)
     targets = np.flatnonzero(np.diff(np.floor(cycles)) > 0)
     where = np.interp(targets, knots_out, knots_in)
-    result = copied(speech, voiced, knots_out, len(samples), hop)
-    margin = rate // 20
-    padded = np.pad(speech, margin)
-    inside = voiced[np.minimum(where.astype(int) // hop, len(voiced) - 1)]
+    result = copied(speech, voiced, knots_out, len(samples))
+    padded = np.pad(speech, RATE // 20)
+    inside = voiced[np.minimum(where.astype(int) // HOP, len(voiced) - 1)]
     index = np.clip(np.searchsorted(marks, where) - 1, 0, len(marks) - 2)
     for target, position, k in zip(targets[inside], where[inside], index[inside], strict=True):
         share = float(np.clip((position - marks[k]) / (marks[k + 1] - marks[k]), 0, 1))
@@ -90,40 +87,39 @@ def sung(
         grain = np.zeros(2 * half)
         # Mixed from the two nearest periods, so that a drawn-out vowel does not move in steps.
         for mark, weight in ((marks[k], 1 - share), (marks[k + 1], share)):
-            start = mark + margin - half
+            start = mark + RATE // 20 - half
             grain += weight * padded[start : start + 2 * half]
         # More grains a second add power; the square root keeps the loudness of the speech.
-        grain *= np.hanning(2 * half) * np.sqrt(rate / periods[k] / pitch[target])
+        grain *= np.hanning(2 * half) * np.sqrt(RATE / periods[k] / pitch[target])
         first, last = max(target - half, 0), min(target + half, len(result))
         result[first:last] += grain[first - target + half : last - target + half]
     return result.astype(np.float32)
 
 
-def pulses(speech: np.ndarray, f0: np.ndarray, rate: int) -> tuple[np.ndarray, np.ndarray]:
+def pulses(speech: np.ndarray, f0: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return pitch marks (samples) and the period (samples) at each, for voiced and unvoiced frames alike."""
-    frame = (np.arange(len(speech)) + 0.5) / (rate * FRAME_S) - 0.5
+    frame = (np.arange(len(speech)) + 0.5) / HOP - 0.5
     pitch = np.interp(frame, np.arange(len(f0)), np.maximum(f0, VOICED_HZ))
-    cycles = np.cumsum(pitch / rate)
+    cycles = np.cumsum(pitch / RATE)
     sure = np.interp(frame, np.arange(len(f0)), f0) > SURE_HZ
-    power = np.convolve(np.square(speech), np.hanning(rate // 1000 + 1), mode="same") * sure
+    power = np.convolve(np.square(speech), np.hanning(25), mode="same") * sure
     # The phase of the period that carries most power goes to the middle of the grains.
     phase = np.histogram(cycles % 1.0, bins=50, range=(0, 1), weights=power)[0].argmax() / 50 + 0.01
     marks = np.flatnonzero(np.diff(np.floor(cycles - phase)) > 0)
-    return marks, rate / pitch[marks]
+    return marks, RATE / pitch[marks]
 
 
-def copied(speech: np.ndarray, voiced: np.ndarray, knots_out: np.ndarray, length: int, hop: int) -> np.ndarray:
+def copied(speech: np.ndarray, voiced: np.ndarray, knots_out: np.ndarray, length: int) -> np.ndarray:
     """Place the unvoiced runs, with faded edges, at their new times; zero elsewhere."""
-    edge = round(EDGE_S / FRAME_S * hop)
     result = np.zeros(length)
     borders = np.flatnonzero(np.diff(voiced.astype(int), prepend=1, append=1))
     for start, stop in zip(borders[0::2], borders[1::2], strict=True):
-        first, last = max(start * hop - edge, 0), min(stop * hop + edge, len(speech))
+        first, last = max(start * HOP - EDGE, 0), min(stop * HOP + EDGE, len(speech))
         piece = speech[first:last].astype(float)
-        ramp = np.linspace(0, 1, 2 * edge)
-        piece[: 2 * edge] *= ramp
-        piece[-2 * edge :] *= ramp[::-1]
-        place = max(int(knots_out[start]) - (start * hop - first), 0)
+        ramp = np.linspace(0, 1, 2 * EDGE)
+        piece[: 2 * EDGE] *= ramp
+        piece[-2 * EDGE :] *= ramp[::-1]
+        place = max(int(knots_out[start]) - (start * HOP - first), 0)
         piece = piece[: length - place]
         result[place : place + len(piece)] += piece
     return result
