@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import subprocess
 import sys
 import types
@@ -111,26 +110,6 @@ def test_what_was_read_is_sung(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert np.mean((f0[voiced] > 0.95 * low) & (f0[voiced] < 1.05 * high)) > 0.95
     assert np.ptp(np.log2(np.percentile(f0[voiced], [10, 90]))) > 0.15
     assert list(resung.clips(tmp_path / "none", VOICES / "demo" / "pitch.onnx")) == []
-
-
-def test_the_highest_of_what_was_sung_is_played_faster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    soundfile = pytest.importorskip("soundfile")
-    monkeypatch.syspath_prepend(str(RECIPE))
-    singing = importlib.import_module("singing")
-    rate = 48_000
-    folder = tmp_path / "audio" / "f001"
-    folder.mkdir(parents=True)
-    (tmp_path / "notes" / "f001").mkdir(parents=True)
-    for name, hertz, midi in (("a", 330, 64), ("b", 440, 69), ("c", 262, 60)):
-        soundfile.write(folder / f"{name}.flac", 0.5 * np.sin(2 * np.pi * hertz * np.arange(2 * rate) / rate), rate)
-        (tmp_path / "notes" / "f001" / f"{name}.json").write_text(json.dumps([{"midi": midi}]))
-    (clip,) = singing.higher(tmp_path)  # of the highest
-    ratio = 2 * rate / len(clip.audio)
-    assert singing.FASTER[0] <= ratio <= singing.FASTER[1]
-    loudest = np.abs(np.fft.rfft(clip.audio)).argmax() * rate / len(clip.audio)
-    assert loudest == pytest.approx(440 * ratio, abs=2) and not clip.held_out
-    with pytest.raises(importlib.import_module("packages").FetchError, match="f001 must be made first"):
-        list(singing.higher(tmp_path / "none"))
 
 
 WAITS = """

@@ -50,7 +50,6 @@ PICO = "SVOX Pico and its voices, SVOX AG, through ttspico by Spiros Evangelatos
 MEI = "Mei, HTS Working Group and MMDAgent, Nagoya Institute of Technology; read by Open JTalk through pyopenjtalk-plus"
 NSH = "msu_ru_nsh, Nickolay V. Shmyrev"
 MENARDI = "Marco Menardi and Paola Dal Zot, prompts for Asterisk"
-F001 = "NIT SONG070 F001, HTS Working Group, Nagoya Institute of Technology; sung by Sinsy through pysinsy"
 HEART = "hibari by Maureese Williams, distilled from Kokoro-82M (af_heart) by hexgrad; a synthetic voice"
 
 
@@ -89,8 +88,12 @@ def recorded_in(package: DebianPackage, licence: str, credit: str) -> Source:
 SPEAKERS = {
     "heart": Source(speech.HIBARI, "Apache-2.0", HEART, speech.clips),
     "heart_sung": Source(speech.HIBARI, "Apache-2.0", f"{HEART}, re-pitched", sung.clips),
-    "f001": Source(singing.PYSINSY, "CC-BY-3.0", F001, singing.clips),
-    "f001_high": Source(singing.PYSINSY, "CC-BY-3.0", f"{F001}; played faster", singing.higher),
+    "f001": Source(
+        singing.PYSINSY,
+        "CC-BY-3.0",
+        "NIT SONG070 F001, HTS Working Group, Nagoya Institute of Technology; sung by Sinsy through pysinsy",
+        singing.clips,
+    ),
     "ast_en": prompts_in("en", "CC-BY-SA-3.0", ALLISON, held_out=12),
     "ast_es": prompts_in("es", "CC-BY-SA-3.0", ALLISON, held_out=12),
     "ast_fr": prompts_in("fr", "CC-BY-SA-3.0", "June Wallack, with Digium; Asterisk core sounds"),

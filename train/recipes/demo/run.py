@@ -47,7 +47,7 @@ PROMPTS = [f"ast_{language}" for language in ("en", "es", "fr", "it", "ru")]
 READERS = [*(f"flite_{voice}" for voice in flite.VOICES), *(f"pico_{voice}" for voice in pico.VOICES)]
 READERS += ["espeak", "mei", "nsh", "menardi"]
 # speaker -> folders of fetched audio
-FOLDERS = {"heart": ("heart", "heart_sung"), "f001": ("f001", "f001_high"), **{name: (name,) for name in PROMPTS}}
+FOLDERS = {"heart": ("heart", "heart_sung"), "f001": ("f001",), **{name: (name,) for name in PROMPTS}}
 # The content network hears more voices than the others, and all of them sing too.
 HEARD = FOLDERS | {name: (name, f"{name}_sung") for name in (*PROMPTS, *READERS)}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import re
 from collections.abc import Iterator
@@ -10,10 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import soundfile
-import soxr
 from clips import Clip
-from packages import FetchError, build_python, command, fresh_folder
+from packages import build_python, command, fresh_folder
 from scipy.signal import butter, sosfiltfilt
 
 PYSINSY = "pysinsy==0.0.5"
@@ -26,7 +23,6 @@ BLOW_UP = 30000.0
 RUMBLE_HZ = 70.0  # far below the lowest note; the voice hums here between phrases
 # MIDI. Outside this range the voice no longer follows the notes: its training songs held none.
 LOW, HIGH = 60, 76
-HIGHEST, FASTER = 0.25, (1.2, 1.4)  # share of the clips, times as fast
 DIVISIONS = 4  # of a quarter note
 MORAE = [
     *"あいうえおかきくけこさしすせそたちつてとなにぬねのはひふへほまみむめも",
@@ -78,22 +74,6 @@ def clips(work: Path) -> Iterator[Clip]:
         if total >= SECONDS:
             break
     fresh_folder(scores).rmdir()
-
-
-def higher(work: Path) -> Iterator[Clip]:
-    """Yield her highest clips played faster: higher than the synthesiser can, with formants of a smaller singer.
-
-    Were the others played faster too, she would sound smaller everywhere.
-    """
-    notes = {file.stem: json.loads(file.read_text("utf-8")) for file in (work / "notes" / "f001").glob("*.json")}
-    files = sorted((work / "audio" / "f001").glob("*.flac"))
-    if not files:
-        raise FetchError("f001_high is made of f001: f001 must be made first")
-    files.sort(key=lambda file: -float(np.mean([note["midi"] for note in notes[file.stem]])))
-    rng = random.Random("f001_high")
-    for file in files[: max(1, round(HIGHEST * len(files)))]:
-        audio, rate = soundfile.read(file, dtype="float32")
-        yield Clip(np.asarray(soxr.resample(audio, rate * rng.uniform(*FASTER), rate)), rate)
 
 
 def compose(seconds: float) -> list[tuple[int, list[Note]]]:
