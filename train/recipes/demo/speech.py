@@ -99,6 +99,6 @@ def verses(work: Path) -> Iterator[str]:
     program = debian_root(work, BIBLE)[0] / BIBLE.proof
     data = (debian_root(work, BIBLE_TEXT)[0] / BIBLE_TEXT.proof).parent
     for book in BOOKS:
-        line = [str(program), "-p", f"{data}/", "-f", book]
-        for verse in command(line, advice="apt-get install bible-kjv").splitlines():
+        line = [str(program), "-p", "./", "-f", book]  # it takes a space in a path for its end
+        for verse in command(line, cwd=data, advice="apt-get install bible-kjv").splitlines():
             yield verse.partition(" ")[2]
