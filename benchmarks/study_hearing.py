@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 Array = NDArray[np.float32]
 
 SECONDS = 20  # of a piece: short recordings are joined, and a teacher may hear half a minute at most
+SHORTEST = 1  # second: of what is left over, less than this varies too little to be missed
 COLOURS = (study.BLUE, study.ORANGE, study.GREEN, study.RED)
 
 EXAMPLES = """\b
@@ -40,6 +41,8 @@ Example:
 @click.option("--root", type=click.Path(path_type=Path), default=Path(), help="Where benchmarks/ and docs/ lie.")
 def main(teacher: Path, students: tuple[str, ...], sets: tuple[str, ...], clips: int, root: Path) -> None:
     """Compare content graphs of one width by the share of their teacher's units that they miss."""
+    if len(students) > len(COLOURS):
+        raise OptionError(f"{len(students)} students: no more than {len(COLOURS)} can be told apart in the figure")
     graphs = {name: opened(Path(place)) for name, place in map(parted, students)}
     taught = opened(teacher)
     places: dict[str, list[Path]] = {}
@@ -82,10 +85,10 @@ def sounds(folder: Path, most: int) -> list[Array]:
         if len(pending) >= SECONDS * content.RATE:
             made.append(pending[: SECONDS * content.RATE])
             pending = pending[:0]
-    if len(pending):
+    if len(pending) >= SHORTEST * content.RATE:
         made.append(pending)
     if not made:
-        raise OptionError(f"{folder} holds no recordings")
+        raise OptionError(f"{folder} holds no recordings of {SHORTEST} s together")
     return made[:most]
 
 

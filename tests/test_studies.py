@@ -205,6 +205,8 @@ def test_the_hearing_study_runs(tmp_path: Path) -> None:
     (tmp_path / "silence").mkdir()
     noise = np.random.default_rng(0).normal(0, 0.1, 16_000)
     soundfile.write(tmp_path / "silence" / "a.wav", noise, 16_000)
+    (tmp_path / "short").mkdir()
+    soundfile.write(tmp_path / "short" / "a.wav", noise[:100], 16_000)
     done = run(study_hearing, tmp_path, graph, "--student", f"itself={graph}", "--set", f"a song={SONG}",
                "--set", f"noise={tmp_path / 'silence'}", "--set", f"noise={SONG}", "--clips", 1)  # fmt: skip
     assert "| a song | 1 | 0 % |" in done.stdout and "| noise | 2 | 0 % |" in done.stdout
@@ -213,6 +215,8 @@ def test_the_hearing_study_runs(tmp_path: Path) -> None:
     for options, reason in (
         (("none.onnx", "--student", f"x={graph}", "--set", f"y={SONG}"), "name a content graph"),
         ((graph, "--student", "x", "--set", f"y={SONG}"), "is no NAME=PLACE"),
+        ((graph, *5 * ("--student", f"x={graph}"), "--set", f"y={SONG}"), "no more than 4 can be told apart"),
+        ((graph, "--student", f"x={graph}", "--set", f"y={tmp_path / 'short'}"), "no recordings of 1 s together"),
     ):
         refused = CliRunner().invoke(study_hearing.main, [str(one) for one in options])
         assert refused.exit_code == 2 and reason in refused.output

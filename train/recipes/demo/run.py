@@ -6,7 +6,7 @@ A large teacher first hears all of the audio, and a small content network learns
 The denoiser then learns from what the small network hears, so that it knows its mistakes; in the end it learns to need
 a single step.
 
-A little over four hours on two CPU cores that compute bf16. On a GPU all train four times as many
+Four to five hours on two CPU cores that compute bf16. On a GPU all train four times as many
 steps. Every step resumes: stop it at any moment and start it again.
 """
 
